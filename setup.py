@@ -28,7 +28,7 @@ DIRECTIVES = {
     "cdivision": True,
     "initializedcheck": False,
     "embedsignature": True,
-    "freethreading_compatible": False,
+    "auto_pickle": False,
 }
 
 
