@@ -132,11 +132,12 @@ cdef class Tagger:
     cdef int count
 
     def __init__(self, peppers):
+        cdef bytes secret
         self.count = 0
         if not 1 <= len(peppers) <= PEPPERS_MAX:
             raise ValueError(f"1 to {PEPPERS_MAX} peppers are needed, not {len(peppers)}")
         for secret in peppers:
-            pepper_init(&self.peppers[self.count], <const uint8_t*><const char*>(<bytes?>secret), len(secret))
+            pepper_init(&self.peppers[self.count], <const uint8_t*><const char*>secret, len(secret))
             self.count += 1
 
     def tag(self, bytes token not None) -> bytes:
