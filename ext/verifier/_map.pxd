@@ -8,3 +8,5 @@ cdef class Map:
     cdef object _keep          # the bytes object that owns the memory, if any
     cdef int _fd               # the memfd, -1 otherwise
     cdef readonly str source   # "sealed", "mapped" or "bytes"
+
+    cdef int _attach(self, int fd, uint64_t size) except -1
