@@ -59,7 +59,8 @@ def require_headers(compile_flags: list[str]) -> None:
             input=source, capture_output=True, text=True, check=False,
         )
     except FileNotFoundError:
-        sys.exit("verifier: no C compiler. On Debian or Ubuntu:\n    sudo apt-get install build-essential " + DEBIAN_PACKAGES)
+        sys.exit("verifier: no C compiler. On Debian or Ubuntu:\n"
+                 f"    sudo apt-get install build-essential {DEBIAN_PACKAGES}")
     if probe.returncode != 0:
         sys.exit("verifier: headers of nghttp2 or OpenSSL are missing. On Debian or Ubuntu:\n"
                  f"    sudo apt-get install {DEBIAN_PACKAGES}")
@@ -78,7 +79,7 @@ def flags() -> tuple[list[str], list[str]]:
         compile_flags += sanitizers
         link_flags += sanitizers
     if switch("COVERAGE"):
-        compile_flags += ["--coverage"]
+        compile_flags += ["--coverage", "-O0"]
         link_flags += ["--coverage"]
     return compile_flags, link_flags
 
@@ -108,6 +109,6 @@ setup(
         include_path=["ext"],
         build_dir="build/cython",
         compiler_directives=DIRECTIVES,
-        nthreads=0,
+        emit_linenums=switch("COVERAGE"),  # counts belong to lines of the .pyx
     )
 )

@@ -12,7 +12,8 @@ from _sources import ROOT, cython_files, python_files, relative
 
 # Functions that plainly work on Python objects, each with the reason.
 PYTHON_SIDE: dict[str, str] = {
-    "_map._attach": "called with the GIL once per load, to raise what went wrong",
+    "_map._attach": "runs with the GIL once per load, to raise what went wrong",
+    "_map.open_checked": "runs with the GIL once per load, to raise what went wrong",
 }
 
 # Generated C of these modules may take the GIL to report an error: they have Python-facing code only.
