@@ -41,3 +41,6 @@ cdef class View:
     cdef view_t view
     cdef readonly Map base
     cdef readonly Map delta
+
+    cdef int _attach(self, keyring_t* keyring, Map source, block) except -1
+    cdef int _attach_switches(self, Map source, block) except -1
