@@ -1,0 +1,38 @@
+"""What several folders of tests share: the command line as a program, and free ports."""
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+COMMAND_TIMEOUT_S = 120
+
+
+@pytest.fixture
+def free_port() -> Callable[[], int]:
+    """Return a function that finds a TCP port on 127.0.0.1 on which nobody listens now."""
+
+    def find() -> int:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            return int(probe.getsockname()[1])
+
+    return find
+
+
+@pytest.fixture
+def verifier_command() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Return a function that runs the command line as a program: ``run("--store", home, "init", stdin="")``."""
+
+    def run(*arguments: str | Path, stdin: str = "") -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "verifier.cli", *map(str, arguments)],
+            input=stdin, capture_output=True, text=True, timeout=COMMAND_TIMEOUT_S, check=False,
+            env={name: value for name, value in os.environ.items() if not name.startswith("VERIFIER_")},
+        )
+
+    return run
