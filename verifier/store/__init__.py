@@ -1,0 +1,1 @@
+"""Publications: manifest, signing, layout, the atomic pointer, secrets."""
