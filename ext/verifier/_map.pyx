@@ -78,9 +78,12 @@ cdef class Map:
 
     def __dealloc__(self):
         if self._keep is None and self.data != NULL:
-            munmap(<void*>self.data, self.size)
+            # Giving gigabytes back takes a third of a second: no other Python thread shall wait for that.
+            with nogil:
+                munmap(<void*>self.data, self.size)
         if self._fd >= 0:
-            close(self._fd)
+            with nogil:
+                close(self._fd)
 
     @staticmethod
     def sealed(path, uint64_t size) -> Map:

@@ -185,13 +185,16 @@ cdef class View:
         self.view.switch_count = bits
         return 0
 
-    def check(self) -> int:
-        """Check every slot and record, with the GIL released; return the number of records.
+    def check(self, *, bint base=True) -> int:
+        """Check every slot and record, with the GIL released; return the number of records that were checked.
+
+        Args:
+            base: check the base keyring too; False when it was checked before, as part of another View.
 
         Raises:
             UnsoundPublication: FORMAT, or FEATURE for a flag that this build does not know.
         """
-        total = self._check("base", self.base, False)
+        total = self._check("base", self.base, False) if base else 0
         if self.delta is not None:
             total += self._check("delta", self.delta, True)
         return total
