@@ -5,7 +5,7 @@ wrong secret or is well-formed garbage takes the same path. `now_s` is read once
 same second holds for every answer of a batch.
 """
 
-from libc.string cimport memcmp
+from libc.string cimport memchr, memcmp
 
 from verifier._lookup cimport (
     ABSENT_FLAG, AT_CLIENT, AT_END, AT_FLAGS, AT_L1, AT_L2, AT_NOT_BEFORE, AT_RULES, AT_SUPERSEDED_AT,
@@ -46,16 +46,18 @@ cdef bint is_ascii(const uint8_t* text, size_t length) noexcept nogil:
     return seen & 0x8080808080808080ull == 0
 
 
-cdef bint is_native(const uint8_t* token, size_t prefix_length, size_t length) noexcept nogil:
-    """Tell whether secret and checksum after `<prefix>_` are as this service issues them."""
-    cdef uint8_t digits[CHECKSUM_DIGITS]
+cdef bint is_base62(const uint8_t* text, size_t length) noexcept nogil:
     cdef uint8_t all_base62 = 1
     cdef size_t at
+    for at in range(length):
+        all_base62 &= IS_BASE62[text[at]]
+    return all_base62
+
+
+cdef bint is_native(const uint8_t* token, size_t prefix_length, size_t length) noexcept nogil:
+    """Tell whether secret and checksum after `<prefix>_`, known to be base62, are as this service issues them."""
+    cdef uint8_t digits[CHECKSUM_DIGITS]
     if length < prefix_length + 1 + SECRET_DIGITS_MIN + CHECKSUM_DIGITS:
-        return False
-    for at in range(prefix_length + 1, length):
-        all_base62 &= IS_BASE62[token[at]]
-    if not all_base62:
         return False
     checksum_of(token, length - CHECKSUM_DIGITS, digits)
     return memcmp(digits, token + length - CHECKSUM_DIGITS, CHECKSUM_DIGITS) == 0
@@ -64,24 +66,24 @@ cdef bint is_native(const uint8_t* token, size_t prefix_length, size_t length) n
 cdef bint is_well_formed(const view_t* view, const uint8_t* token, size_t length) noexcept nogil:
     """Decide whether a token is worth a lookup (semantics of NATIVE and MIXED prefixes and foreign tokens)."""
     cdef const prefix_t* prefix
-    cdef size_t last = length
+    cdef size_t after
     cdef int i
-    cdef bint known = False
-    if length == 0 or length > TOKEN_BYTES_MAX or not is_ascii(token, length):
+    cdef bint may_be_foreign = view.accepts_foreign
+    if length == 0 or length > TOKEN_BYTES_MAX:
         return False
-    while last > 0 and token[last - 1] != c'_':
-        last -= 1
-    # `last` is now one past the last underscore, 0 when there is none.
     for i in range(view.prefix_count):
         prefix = &view.prefixes[i]
-        if length > prefix.length and token[prefix.length] == c'_' and memcmp(token, prefix.text, prefix.length) == 0:
-            if prefix.mode == MIXED:
-                return True
-            if last == <size_t>prefix.length + 1:
-                known = True
-                if is_native(token, prefix.length, length):
-                    return True
-    return view.accepts_foreign and not known
+        after = prefix.length + 1
+        if length < after or token[prefix.length] != c'_' or memcmp(token, prefix.text, prefix.length) != 0:
+            continue
+        if prefix.mode == MIXED:
+            return is_ascii(token, length)
+        # Base62 has no underscore: if all the rest is base62, the underscore before it is the one that separates.
+        if is_base62(token + after, length - after):
+            return is_native(token, prefix.length, length)
+        if memchr(token + after, c'_', length - after) == NULL:
+            may_be_foreign = False
+    return may_be_foreign and is_ascii(token, length)
 
 
 # --- V2 to V12 -------------------------------------------------------------------------------------------------------
