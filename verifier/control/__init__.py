@@ -1,0 +1,1 @@
+"""The control plane: lifecycle rules, issuing, revoking and publishing."""

@@ -1,0 +1,122 @@
+"""The rules of a version's life, as pure functions over plain data: no clock, no database.
+
+Times are seconds since 1970. They follow docs/keyring-format.md and the decision table of the Verify API.
+"""
+
+from collections.abc import Sequence
+
+from verifier.errors import Conflict, InvalidInput
+from verifier.registry.facts import Key, Version
+from verifier.vocabulary import Phase, RevocationReason
+
+TIME_MIN = 1
+TIME_MAX = 0xFFFFFFFE  # a record keeps a time in 32 bits; the last value means "none"
+
+
+def earliest(*ends: int | None) -> int | None:
+    """Return the earliest of the given times, None when there is none."""
+    return min((end for end in ends if end is not None), default=None)
+
+
+def effective_end(key: Key, version: Version) -> int | None:
+    """Return the second from which the version is EXPIRED: of its own life, its overlap and the key's life."""
+    return earliest(version.expires_at, version.retire_at, key.expires_at)
+
+
+def phase(key: Key, version: Version, now_s: int) -> Phase:
+    """Return where the version stands at a second: REVOKED over EXPIRED over PENDING over RETIRING over CURRENT."""
+    end = effective_end(key, version)
+    if version.revoked_at is not None:
+        return Phase.REVOKED
+    if end is not None and now_s >= end:
+        return Phase.EXPIRED
+    if version.not_before is not None and now_s < version.not_before:
+        return Phase.PENDING
+    if version.superseded_at is not None and now_s >= version.superseded_at:
+        return Phase.RETIRING
+    return Phase.CURRENT
+
+
+def is_live(key: Key, version: Version, now_s: int) -> bool:
+    """Tell whether the version may be valid now or later, switches aside."""
+    return phase(key, version, now_s) not in (Phase.REVOKED, Phase.EXPIRED)
+
+
+def check_time(name: str, moment_s: int | None) -> None:
+    """Refuse a time that a keyring record cannot hold.
+
+    Raises:
+        InvalidInput: it is before 1970 or after 2106.
+    """
+    if moment_s is not None and not TIME_MIN <= moment_s <= TIME_MAX:
+        raise InvalidInput(f"{name} lies outside 1970 to 2106", code="BAD_TIME")
+
+
+def check_window(not_before: int | None, end: int | None, now_s: int) -> None:
+    """Refuse a window in which the version could never be VALID.
+
+    ``not_before`` stays empty for a version that is good at once: "now" would refuse it on a node whose clock lags.
+
+    Raises:
+        InvalidInput: the window is empty, or over already (``EMPTY_WINDOW``).
+    """
+    if end is None:
+        return
+    if not_before is not None and end <= not_before:
+        raise InvalidInput("the key would end before it becomes active", code="EMPTY_WINDOW")
+    if end <= now_s:
+        raise InvalidInput("the key would have ended already", code="EMPTY_WINDOW")
+
+
+def strength(reason: RevocationReason | None) -> int:
+    """Rank a revocation: none, any, compromise."""
+    if reason is None:
+        return 0
+    return 2 if reason is RevocationReason.KEY_COMPROMISE else 1
+
+
+def revoked_reason(present: RevocationReason | None, asked: RevocationReason) -> RevocationReason:
+    """Return the reason that stands after a revocation: it may be strengthened, never weakened or exchanged.
+
+    Args:
+        present: of the version; None when it is not revoked.
+        asked: the reason of the new revocation.
+    """
+    return asked if present is None or strength(asked) > strength(present) else present
+
+
+def moved_end(present: int | None, asked: int | None, *, extend: bool) -> int | None:
+    """Return the own end that stands after an update: earlier at will, later or none only on purpose.
+
+    Raises:
+        Conflict: the end would move later without ``extend`` (``WOULD_EXTEND``).
+    """
+    later = present is not None and (asked is None or asked > present)
+    if later and not extend:
+        raise Conflict(
+            "this would move the end later", hint="say so with --extend, if that is what you want", code="WOULD_EXTEND"
+        )
+    return asked
+
+
+def to_revoke(key: Key, numbers: Sequence[int] | None, now_s: int) -> list[Version]:
+    """Choose the versions that a revocation is about.
+
+    Args:
+        key: with all its versions.
+        numbers: the versions that were named; None means all that are live.
+        now_s: decides what is live.
+
+    Raises:
+        InvalidInput: the key has no such version (``VERSION_NOT_FOUND``).
+    """
+    if numbers is None:
+        return [version for version in key.versions if is_live(key, version, now_s)]
+    known = {version.number: version for version in key.versions}
+    missing = [number for number in numbers if number not in known]
+    if missing:
+        raise InvalidInput(
+            f"key {key.key_id} has no version {missing[0]}; it has {', '.join(map(str, known))}",
+            code="VERSION_NOT_FOUND",
+        )
+    return [known[number] for number in dict.fromkeys(numbers)]

@@ -1,0 +1,130 @@
+"""Writing to the registry. Every function belongs inside ``Registry.write()`` and commits nothing itself."""
+
+from collections.abc import Iterable
+from dataclasses import asdict
+from typing import Any
+
+from sqlalchemy import Connection, bindparam, func, insert, select, update
+
+from verifier.errors import Conflict, InvalidInput
+from verifier.registry import schema
+from verifier.registry.facts import Client, Key
+
+PREFIXES_MAX = 64
+ORDINAL_MAX = 2**32 - 2  # what a keyring record can hold
+
+
+def count_changes(connection: Connection, number: int = 1) -> None:
+    """Note that so many things differ from what is published."""
+    row = schema.registry
+    connection.execute(update(row).values(changes=row.c.changes + number))
+
+
+def reserve(connection: Connection, counter: str, number: int = 1) -> int:
+    """Take ordinals that are never given again; return the first.
+
+    Args:
+        counter: ``next_client``, ``next_key`` or ``next_version``.
+        number: how many.
+    """
+    column = schema.registry.c[counter]
+    first = int(connection.execute(select(column)).scalar_one())
+    if first + number > ORDINAL_MAX:
+        raise Conflict("the registry is full: a keyring numbers at most 4 billion versions", code="REGISTRY_FULL")
+    connection.execute(update(schema.registry).values({column: first + number}))
+    return first
+
+
+def insert_client(connection: Connection, client: Client) -> None:
+    """Add a client."""
+    connection.execute(insert(schema.clients).values(asdict(client)))
+
+
+def update_client(connection: Connection, ordinal: int, **values: Any) -> None:
+    """Change columns of a client."""
+    connection.execute(update(schema.clients).where(schema.clients.c.ordinal == ordinal).values(values))
+
+
+def update_key(connection: Connection, ordinal: int, **values: Any) -> None:
+    """Change columns of a key."""
+    connection.execute(update(schema.keys).where(schema.keys.c.ordinal == ordinal).values(values))
+
+
+def update_version(connection: Connection, ordinal: int, **values: Any) -> None:
+    """Change columns of a version."""
+    connection.execute(update(schema.versions).where(schema.versions.c.ordinal == ordinal).values(values))
+
+
+def set_records(connection: Connection, records: Iterable[tuple[int, bytes]]) -> None:
+    """Replace keyring records, given with the ordinals of their versions."""
+    query = (
+        update(schema.versions)
+        .where(schema.versions.c.ordinal == bindparam("at"))
+        .values(record=bindparam("bytes"))
+    )
+    connection.execute(query, [{"at": ordinal, "bytes": record} for ordinal, record in records])
+
+
+def use_prefix(connection: Connection, prefix: str, mode: str = schema.NATIVE) -> None:
+    """Make sure that tokens may begin with ``prefix``; a MIXED prefix stays MIXED.
+
+    Raises:
+        InvalidInput: a keyring can name no more prefixes.
+    """
+    table = schema.prefixes
+    present = connection.scalar(select(table.c.mode).where(table.c.prefix == prefix))
+    if present == mode or present == schema.MIXED:
+        return
+    if present is not None:
+        connection.execute(update(table).where(table.c.prefix == prefix).values(mode=mode))
+    else:
+        if (connection.scalar(select(func.count()).select_from(table)) or 0) >= PREFIXES_MAX:
+            raise InvalidInput(f"a registry has at most {PREFIXES_MAX} prefixes", code="TOO_MANY_PREFIXES")
+        connection.execute(insert(table).values(prefix=prefix, mode=mode))
+    count_changes(connection)
+
+
+def accept_foreign(connection: Connection) -> None:
+    """Have tokens of no known prefix looked up, too."""
+    row = schema.registry
+    changed = connection.execute(update(row).where(row.c.accepts_foreign.is_(False)).values(accepts_foreign=True))
+    if changed.rowcount:
+        count_changes(connection)
+
+
+def existing_tags(connection: Connection, tags: Iterable[bytes]) -> dict[bytes, int]:
+    """Return those of the tags that the registry holds, with the ordinals of their versions."""
+    v = schema.versions.c
+    found: dict[bytes, int] = {}
+    for part in _parts(tags):
+        found.update((tag, ordinal) for tag, ordinal in connection.execute(select(v.tag, v.ordinal).where(v.tag.in_(part))))
+    return found
+
+
+def existing_key_ids(connection: Connection, key_ids: Iterable[str]) -> set[str]:
+    """Return those of the key ids that the registry holds."""
+    k = schema.keys.c
+    found: set[str] = set()
+    for part in _parts(key_ids):
+        found.update(connection.scalars(select(k.key_id).where(k.key_id.in_(part))))
+    return found
+
+
+def _parts(items: Iterable[Any], size: int = 500) -> Iterable[list[Any]]:
+    part: list[Any] = []
+    for item in items:
+        part.append(item)
+        if len(part) == size:
+            yield part
+            part = []
+    if part:
+        yield part
+
+
+def key_row(key: Key, metadata: str) -> dict[str, Any]:
+    """Write a key as a row of ``keys``."""
+    return {
+        "ordinal": key.ordinal, "key_id": key.key_id, "client_ordinal": key.client_ordinal, "enabled": key.enabled,
+        "created_at": key.created_at, "expires_at": key.expires_at, "scopes": " ".join(key.scopes),
+        "rules": " ".join(key.rules), "metadata": metadata, "prefix": key.prefix, "policy": key.policy,
+    }  # fmt: skip
