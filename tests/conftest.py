@@ -30,7 +30,7 @@ def verifier_command() -> Callable[..., subprocess.CompletedProcess[str]]:
 
     def run(*arguments: str | Path, stdin: str = "") -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-m", "verifier.cli", *map(str, arguments)],
+            [sys.executable, "-m", "verifier", *map(str, arguments)],
             input=stdin, capture_output=True, text=True, timeout=COMMAND_TIMEOUT_S, check=False,
             env={name: value for name, value in os.environ.items() if not name.startswith("VERIFIER_")},
         )

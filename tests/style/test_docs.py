@@ -8,7 +8,8 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from _sources import ROOT, python_files, relative, text_files
+
+from tests.style._sources import ROOT, python_files, relative, text_files
 
 OPERATING = ROOT / "docs" / "operating.md"
 

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from _sources import cython_files, is_generated, python_files, relative, text_files
+
+from tests.style._sources import cython_files, is_generated, python_files, relative, text_files
 
 LINES_MAX = 500
 
