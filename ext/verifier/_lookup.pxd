@@ -72,6 +72,7 @@ cdef inline void prefetch_record(const keyring_t* keyring, const uint8_t* tag) n
         if slot != 0:
             verifier_prefetch(keyring.data + (slot >> FINGERPRINT_BITS))
             verifier_prefetch(keyring.data + (slot >> FINGERPRINT_BITS) + 64)
+            verifier_prefetch(keyring.data + (slot >> FINGERPRINT_BITS) + 128)
 
 
 cdef inline const uint8_t* find(const keyring_t* keyring, const uint8_t* tag) noexcept nogil:
