@@ -124,7 +124,12 @@ cdef class Answer:
     @property
     def revocation_reason(self):
         """Why it was revoked, or None unless the verdict is REVOKED."""
-        return RevocationReason(self.message().revocation_reason) if self._verdict == 4 else None
+        if self._verdict != 4:
+            return None
+        try:
+            return RevocationReason(self.message().revocation_reason)
+        except ValueError:         # of a later release
+            return RevocationReason.UNSPECIFIED
 
     @property
     def scopes(self) -> tuple:
