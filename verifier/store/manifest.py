@@ -56,6 +56,7 @@ class Manifest:
         delta: all changes since the base, or None.
         publisher: the software that made it.
         features: names that a reader must know, or refuse the publication.
+        format: of the manifest itself.
     """
 
     store_id: str
@@ -73,12 +74,14 @@ class Manifest:
     tombstones: Tombstones | None = None
     delta: KeyringDescription | None = None
     features: tuple[str, ...] = ()
+    format: int = FORMAT
 
     def to_bytes(self) -> bytes:
         """Return the bytes that are signed and stored."""
         tombstones = self.tombstones and {"sha256": self.tombstones.sha256, "count": self.tombstones.count}
         fields = {
-            "format": FORMAT, "features": list(self.features), "store_id": self.store_id, "revision": self.revision,
+            "format": self.format, "features": list(self.features),
+            "store_id": self.store_id, "revision": self.revision,
             "content_of": self.content_of, "held": self.held, "published_at": time_text(self.published_at),
             "previous": self.previous, "records": self.records, "active": self.active,
             "dead_on_arrival": self.dead_on_arrival, "drop_override": self.drop_override, "tombstones": tombstones,
@@ -99,7 +102,7 @@ class Manifest:
         fields = _parse(data)
         _check_understood(fields)
         manifest = cls(
-            features=(),
+            features=tuple(fields["features"]),
             store_id=_text(fields, "store_id", STORE_ID),
             revision=_integer(fields, "revision", 1, REVISION_MAX),
             content_of=_integer(fields, "content_of", 1, REVISION_MAX),

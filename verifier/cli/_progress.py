@@ -1,0 +1,42 @@
+"""A progress bar on standard error for work that takes more than a moment."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+SHOWN_AFTER_S = 0.5
+REFRESH_S = 0.1
+
+
+@contextmanager
+def progress_bar(title: str) -> Iterator[Callable[[str, int, int], None] | None]:
+    """Show how far some work is, if standard error is a terminal.
+
+    Args:
+        title: what the work is, in a word.
+
+    Yields:
+        A function to call with a stage, how much of it is done, and how much there is (0 = not known); None when
+        nobody looks.
+    """
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    began_s = shown_s = time.monotonic()
+    with Progress(*columns, console=Console(stderr=True), transient=True, auto_refresh=False) as bar:
+        task = bar.add_task(title, total=None, visible=False)
+
+        def show(stage: str, done: int, total: int) -> None:
+            nonlocal shown_s
+            now_s = time.monotonic()
+            if now_s - began_s > SHOWN_AFTER_S and now_s - shown_s > REFRESH_S:
+                shown_s = now_s
+                bar.update(task, description=f"{title}: {stage}", completed=done, total=total or None, visible=True)
+                bar.refresh()
+
+        yield show
