@@ -155,7 +155,7 @@ def stamp_records(bytes template not None, size_t key_id_at, list key_ids not No
     if len(key_ids) != len(tags):
         raise ValueError("as many tags as key ids are needed")
     records = []
-    for at in range(len(tags)):
+    for at in range(<size_t>len(tags)):
         key_id = (<str>key_ids[at]).encode("ascii")
         tag = tags[at]
         length = len(key_id)

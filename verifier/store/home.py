@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from verifier.store.secrets import Secrets
+
 REGISTRY_FILE = "registry.db"
 
 
@@ -35,13 +37,10 @@ class Home:
         return f"sqlite:///{self.registry_file}"
 
     def create(self) -> None:
-        """Make the folders that are missing, and secrets if there are none; a repeat changes nothing."""
-        from verifier.store.secrets import Secrets
-
+        """Make the folders and secrets that are missing; a repeat changes nothing."""
         for folder, mode in ((self.folder, 0o755), (self.store, 0o755), (self.secrets, 0o700), (self.state, 0o700)):
             folder.mkdir(mode=mode, parents=True, exist_ok=True)
-        if not (self.secrets / "peppers").is_dir() or not any((self.secrets / "peppers").iterdir()):
-            Secrets(self.secrets).create()
+        Secrets(self.secrets).create()
 
     @contextmanager
     def locked(self) -> Iterator[None]:
