@@ -10,6 +10,7 @@ from types import ModuleType
 import pytest
 
 from tests.style._sources import ROOT, python_files, relative, text_files
+from verifier.server.settings import fields
 
 OPERATING = ROOT / "docs" / "operating.md"
 
@@ -40,6 +41,12 @@ def test_every_metric_is_documented():
     page = OPERATING.read_text()
     assert metric_names(), "no metric was found: has their place in the code moved?"
     assert set() == {name for name in metric_names() if name not in page}
+
+
+def test_every_setting_is_documented():
+    page = OPERATING.read_text()
+    names = [field.name for field in fields()]
+    assert [] == [name for name in names if not re.search(rf"\b{name}\b", page)]
 
 
 def test_generated_code_matches_the_proto(tmp_path: Path):
