@@ -1,0 +1,1 @@
+"""Keyring files: records, building and inspecting them (docs/keyring-format.md)."""
