@@ -1,0 +1,1 @@
+"""Load, peers and benchmarks; not part of the product."""
