@@ -25,6 +25,11 @@ export "VERIFIER_${kind^^}=1"
 
 # Where tests start the verifier as a program, they must find the copy too.
 export PYTHONPATH=$copy
+"$python" - <<CHECK
+import importlib.util
+origin = importlib.util.find_spec("verifier._tag").origin
+assert origin.startswith("$copy/"), f"the tests would run {origin}, which has no instruments"
+CHECK
 if [ "$kind" = sanitize ]; then
     export ASAN_OPTIONS=detect_leaks=0:halt_on_error=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
     export PYTHONMALLOC=malloc  # Python's own pools would hide overruns from the sanitizer
