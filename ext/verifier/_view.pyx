@@ -239,6 +239,7 @@ cdef class View:
         """
         cdef request_t request
         cdef answer_t answer
+        required_scopes = held(required_scopes)
         set_key(&request, token)
         set_conditions(&request, required_scopes, client_address)
         judge(&self.view, &request, wall_s(), &answer)
@@ -259,6 +260,7 @@ cdef class View:
         if type(tokens) is not list and type(tokens) is not tuple:
             tokens = list(tokens)      # so that something holds each token while a group is judged
         count = len(tokens)
+        required_scopes = held(required_scopes)
         for i in range(GROUP):
             set_conditions(&requests[i], required_scopes, client_address)
         for first in range(0, count, GROUP):
@@ -336,6 +338,17 @@ cdef int set_key(request_t* request, token) except -1:
     else:
         raise InvalidInput(f"a token is text or bytes, not {type(token).__name__}")
     return 0
+
+
+cdef object held(required_scopes):
+    """Return the scopes in something that keeps them alive for the call.
+
+    A request points into their text, and a sequence may make a new string whenever it is asked for one, as the
+    repeated fields of protobuf do: then a later scope could come to lie where an earlier one was.
+    """
+    if type(required_scopes) in (tuple, list, str, bytes):
+        return required_scopes
+    return tuple(required_scopes)
 
 
 cdef int set_conditions(request_t* request, required_scopes, client_address) except -1:

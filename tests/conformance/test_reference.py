@@ -10,11 +10,13 @@ from google.protobuf.unknown_fields import UnknownFieldSet
 
 from tests.conformance import reference
 from tests.conformance.comparing import outcome, without_staleness
-from tests.conformance.reference import Fault, Moment, Request
+from tests.conformance.reference import Entry, Fault, Moment, Request, World
 from tests.conformance.requests import Requests
 from tests.conformance.server import InProcess, Reference
-from tests.conformance.worlds import random_world, view_of
+from tests.conformance.worlds import native, random_world, tagged, view_of
+from tests.support.image import PEPPER
 from verifier.v1 import verifier_pb2 as pb
+from verifier.vocabulary import Verdict
 
 
 @pytest.fixture(scope="module")
@@ -113,3 +115,15 @@ def test_staleness_is_taken_out_and_nothing_else():
     bare = pb.VerifyResponse(verdict="VERDICT_VALID", revision=7, client_id="acme")
     assert bare.SerializeToString() == without_staleness(full.SerializeToString())
     assert bare.SerializeToString() == without_staleness(bare.SerializeToString())
+
+
+def test_scopes_that_a_sequence_makes_on_the_fly_are_kept():
+    """A request points into the text of the scopes; protobuf's repeated fields make new strings at each access."""
+    token = native(1)
+    world = World(revision=7, base=tagged({token: Entry("acme", "key_1", scopes=("trade",))}), peppers=(PEPPER,))
+    view = view_of(world)
+    request = pb.VerifyRequest(required_scopes=["write", "trade", "trade"])
+    assert Verdict.INSUFFICIENT_SCOPE is view.verify(token, request.required_scopes).verdict
+    assert Verdict.INSUFFICIENT_SCOPE is view.verify(token, (scope for scope in request.required_scopes)).verdict
+    assert [Verdict.INSUFFICIENT_SCOPE] == [a.verdict for a in view.verify_batch([token], request.required_scopes)]
+    assert view.verify(token, iter(["trade"])).valid
