@@ -109,6 +109,5 @@ setup(
         include_path=["ext"],
         build_dir="build/cython",
         compiler_directives=DIRECTIVES,
-        emit_linenums=switch("COVERAGE"),  # counts belong to lines of the .pyx
     )
 )
