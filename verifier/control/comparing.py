@@ -2,12 +2,13 @@
 
 import ipaddress
 import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import lmdb
 
+from verifier.control.progress import Progress
 from verifier.errors import UnsoundPublication
 from verifier.keyring.records import Record, decode_record
 
@@ -18,7 +19,6 @@ PROGRESS_EVERY = 1 << 16
 _FIXED = struct.Struct("<16xHBBIIIIIII")
 _BLOCK_HEADER_BYTES = 48
 
-Progress = Callable[[str, int, int], None]
 Item = tuple[bytes, bytes]
 
 

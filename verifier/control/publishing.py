@@ -13,12 +13,12 @@ One that died after that has published: the next publisher knows its own work by
 
 import itertools
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 from verifier import __version__
 from verifier.control.comparing import Difference, Keyrings, compare
+from verifier.control.progress import Progress
 from verifier.errors import Conflict, NotFound, Unavailable, UnsoundPublication, VerifierError
 from verifier.keyring.builder import build_keyring
 from verifier.keyring.description import KeyringDescription
@@ -33,8 +33,6 @@ from verifier.store.writer import Publisher
 
 DROP_SHARE = 0.2
 DROP_RECORDS_MIN = 10
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,11 +15,14 @@ from verifier.errors import UnsoundPublication
 from verifier.keyring.description import KeyringDescription
 
 FORMAT = 1
-KNOWN_FEATURES: frozenset[str] = frozenset()
+KEYRING_FORMAT = 1
+KNOWN_FEATURES: frozenset[str] = frozenset()  # of manifests and keyrings alike
 MANIFEST_BYTES_MAX = 1 << 20
 REVISION_MAX = (1 << 53) - 1  # exact as a number in every JSON reader
 COUNT_MAX = (1 << 40) - 1
 FEATURES_MAX = 64
+PEPPERS_MAX = 64
+PREFIXES_MAX = 64
 TEXT_CHARACTERS_MAX = 128
 
 STORE_ID = re.compile(r"st_[A-Za-z0-9_-]{1,61}")
@@ -185,6 +188,10 @@ def _check_understood(fields: Mapping[str, Any]) -> None:
     """Look at format and features first: nothing else means anything if they are unknown."""
     if _integer(fields, "format", 1, REVISION_MAX) != FORMAT:
         _refuse(f"the manifest has format {fields['format']}, this reader knows {FORMAT}")
+    _check_features(fields)
+
+
+def _check_features(fields: Mapping[str, Any]) -> None:
     features = _get(fields, "features")
     if not isinstance(features, list) or len(features) > FEATURES_MAX:
         _refuse(f"'features' is not a list of at most {FEATURES_MAX} names")
@@ -243,7 +250,13 @@ def _keyring(fields: Mapping[str, Any], name: str) -> KeyringDescription:
     value = _get(fields, name)
     if not isinstance(value, dict):
         _refuse(f"'{name}' is not an object")
-    return KeyringDescription.from_json(value)
+    if _integer(value, "format", 1, REVISION_MAX) != KEYRING_FORMAT:
+        _refuse(f"'{name}' has format {value['format']}, this reader knows {KEYRING_FORMAT}")
+    _check_features(value)
+    keyring = KeyringDescription.from_json(value)
+    if len(keyring.peppers) > PEPPERS_MAX or len(keyring.prefixes) > PREFIXES_MAX or keyring.records > COUNT_MAX:
+        raise UnsoundPublication(f"'{name}' has more peppers, prefixes or records than a reader takes", code="LIMIT")
+    return keyring
 
 
 def _refuse(message: str) -> NoReturn:
