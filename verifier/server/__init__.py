@@ -1,0 +1,1 @@
+"""A node: settings, event loop threads, metrics, status and logs."""

@@ -1,0 +1,309 @@
+"""The settings of a node: one frozen object, and for every value where it came from.
+
+Flags win over ``VERIFIER_*`` variables, these over the TOML file named with ``--config``, that over the defaults.
+Names are the same everywhere: ``drain_timeout`` in the file, ``VERIFIER_DRAIN_TIMEOUT``, ``--drain-timeout``.
+"""
+
+import dataclasses
+import difflib
+import re
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import Field, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from verifier.errors import InvalidInput
+
+VARIABLE = "VERIFIER_"
+CONFIG_VARIABLE = "VERIFIER_CONFIG"
+OFF = "off"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How one setting is written and read.
+
+    Attributes:
+        parse: text to value; raises ValueError with what would be accepted.
+        help: one sentence for help and documentation.
+        metavar: what stands for the value in help.
+        many: given several times on the command line, a list in the file, parted by commas in the environment.
+    """
+
+    parse: Callable[[str], Any]
+    help: str
+    metavar: str
+    many: bool = False
+
+
+def address(text: str) -> str:
+    """Check an address to listen on: ``HOST:PORT``, ``[HOST]:PORT`` or ``unix:PATH``."""
+    if text.startswith("unix:"):
+        if len(text) == len("unix:"):
+            raise ValueError("write unix:PATH")
+        return text
+    host, colon, port = text.rpartition(":")
+    if not colon or not host or not port.isdecimal() or int(port) > 65535:
+        raise ValueError("write HOST:PORT, [IPV6]:PORT or unix:PATH")
+    return text
+
+
+def split_address(text: str) -> tuple[str, int]:
+    """Split ``HOST:PORT`` or ``[HOST]:PORT`` into host and port."""
+    host, _, port = text.rpartition(":")
+    return host.removeprefix("[").removesuffix("]"), int(port)
+
+
+def tcp_address(text: str) -> str:
+    """Check a TCP address, or ``off``."""
+    if text != OFF and address(text).startswith("unix:"):
+        raise ValueError("write HOST:PORT, or off")
+    return text
+
+
+_UNITS_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+
+
+def duration_ms(text: str) -> int:
+    """Read ``250ms``, ``30s``, ``15m``, ``24h`` or ``0`` as milliseconds."""
+    if text == "0":
+        return 0
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)", text)
+    if match is None:
+        raise ValueError("write a duration such as 250ms, 30s, 15m or 24h")
+    return int(float(match[1]) * _UNITS_MS[match[2]])
+
+
+def duration_text(value_ms: int) -> str:
+    """Write milliseconds so that :func:`duration_ms` reads them."""
+    for unit in ("d", "h", "m", "s"):
+        if value_ms and value_ms % _UNITS_MS[unit] == 0:
+            return f"{value_ms // _UNITS_MS[unit]}{unit}"
+    return f"{value_ms}ms" if value_ms else "0"
+
+
+_UNITS_BYTES = {"": 1, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30}
+
+
+def size_bytes(text: str) -> int:
+    """Read ``65536``, ``64KiB``, ``16MiB`` or ``2GiB`` as bytes."""
+    match = re.fullmatch(r"(\d+) ?(|KIB|MIB|GIB)", text.upper())
+    if match is None:
+        raise ValueError("write a size such as 65536, 64KiB, 16MiB or 2GiB")
+    return int(match[1]) * _UNITS_BYTES[match[2]]
+
+
+def size_text(value: int) -> str:
+    """Write bytes so that :func:`size_bytes` reads them."""
+    for unit, name in ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")):
+        if value and value % unit == 0:
+            return f"{value // unit}{name}"
+    return str(value)
+
+
+def number(low: int, high: int) -> Callable[[str], int]:
+    """Make a parser of whole numbers from ``low`` to ``high``."""
+
+    def parse(text: str) -> int:
+        if not text.isdecimal() or not low <= int(text) <= high:
+            raise ValueError(f"write a whole number from {low} to {high}")
+        return int(text)
+
+    return parse
+
+
+def one_of(*choices: str) -> Callable[[str], str]:
+    """Make a parser of a fixed choice."""
+
+    def parse(text: str) -> str:
+        if text not in choices:
+            raise ValueError(f"choose one of {', '.join(choices)}")
+        return text
+
+    return parse
+
+
+def as_written(parse: Callable[[str], Any], metavar: str, help_text: str, *, many: bool = False) -> dict[str, Setting]:
+    """Return the metadata of a field that is a setting."""
+    return {"setting": Setting(parse, help_text, metavar, many)}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that a node can be told. Durations are in milliseconds, sizes in bytes, 0 turns a limit off."""
+
+    store: Path | None = field(default=None, metadata=as_written(Path, "DIR",
+        "Folder with store, secrets and state (the global --store)."))
+    state: Path | None = field(default=None, metadata=as_written(Path, "DIR",
+        "Folder for the highest revision served; DIR/state if not given."))
+    listen: tuple[str, ...] = field(default=("127.0.0.1:50051",), metadata=as_written(address, "ADDRESS",
+        "Address for Verify: HOST:PORT, [IPV6]:PORT or unix:PATH. May be given several times.", many=True))
+    socket_mode: str = field(default="0660", metadata=as_written(one_of("0600", "0660", "0666"), "MODE",
+        "Permissions of Unix sockets."))
+    metrics: str = field(default="127.0.0.1:9464", metadata=as_written(tcp_address, "ADDRESS",
+        "Address for metrics, status and health over HTTP; off for none."))
+    threads: int = field(default=1, metadata=as_written(number(1, 256), "N",
+        "Event loop threads; as many as there are cores to spend."))
+    memory: str = field(default="sealed", metadata=as_written(one_of("sealed", "mapped"), "KIND",
+        "Serve from sealed memory, or from the mapped file (for keyrings larger than memory)."))
+    poll_interval: int = field(default=100, metadata=as_written(duration_ms, "TIME",
+        "How often the store is looked at where the kernel does not tell of changes, and a revision is confirmed."))
+    max_staleness: int = field(default=0, metadata=as_written(duration_ms, "TIME",
+        "Answer UNAVAILABLE when the revision was not confirmed to be the newest for this long; 0 for never."))
+    records_max: int = field(default=100_000_000, metadata=as_written(number(1, 1 << 32), "N",
+        "Refuse publications with more records."))
+    keyring_bytes_max: int = field(default=64 << 30, metadata=as_written(size_bytes, "SIZE",
+        "Refuse publications with larger keyrings."))
+    memory_reserve: int = field(default=64 << 20, metadata=as_written(size_bytes, "SIZE",
+        "Memory that a load must leave free."))
+    scrub_interval: int = field(default=3_600_000, metadata=as_written(duration_ms, "TIME",
+        "Time in which all that is served is compared with its checksums once; 0 for never."))
+    drain_timeout: int = field(default=30_000, metadata=as_written(duration_ms, "TIME",
+        "How long calls in flight may take when stopping."))
+    spin_us: int = field(default=0, metadata=as_written(number(0, 1_000_000), "US",
+        "Microseconds a loop goes on looking for work before it sleeps: lower latency for a busy core."))
+    connections_max: int = field(default=10_000, metadata=as_written(number(1, 1_000_000), "N",
+        "Open connections, over all threads."))
+    streams_max: int = field(default=1000, metadata=as_written(number(1, 100_000), "N",
+        "Calls in flight on one connection."))
+    message_bytes_max: int = field(default=1 << 20, metadata=as_written(size_bytes, "SIZE",
+        "Largest request message."))
+    header_bytes_max: int = field(default=8192, metadata=as_written(size_bytes, "SIZE",
+        "Largest block of request headers."))
+    idle_timeout: int = field(default=0, metadata=as_written(duration_ms, "TIME",
+        "Close connections without calls for this long; 0 for never."))
+    connection_age_max: int = field(default=0, metadata=as_written(duration_ms, "TIME",
+        "Ask clients to reconnect after this long; 0 for never."))
+    log_format: str = field(default="text", metadata=as_written(one_of("text", "json"), "FORMAT",
+        "How log lines are written: text or json."))
+    log_level: str = field(default="info", metadata=as_written(one_of("debug", "info", "warning", "error"), "LEVEL",
+        "Least level that is logged: debug, info, warning or error."))
+
+
+@dataclass(frozen=True)
+class Sourced:
+    """Settings, and for each name where its value came from."""
+
+    settings: Settings
+    sources: Mapping[str, str]
+
+    def shown(self) -> dict[str, Any]:
+        """Return every value as it would be written in the file, with passwords blanked."""
+        return {each.name: _shown(getattr(self.settings, each.name), setting_of(each)) for each in fields()}
+
+
+def _shown(value: Any, setting: Setting) -> Any:
+    if isinstance(value, tuple):
+        return [_shown(item, setting) for item in value]
+    if value is None:
+        return None
+    if setting.parse is duration_ms:
+        return duration_text(value)
+    if setting.parse is size_bytes:
+        return size_text(value)
+    if isinstance(value, int):
+        return value
+    return re.sub(r"://[^/@\s]*@", "://[redacted]@", str(value))
+
+
+def setting_of(each: "Field[Any]") -> Setting:
+    """Return how a field of :class:`Settings` is written and read."""
+    setting: Setting = each.metadata["setting"]
+    return setting
+
+
+def fields() -> tuple["Field[Any]", ...]:
+    """Return the fields of :class:`Settings` in order."""
+    return dataclasses.fields(Settings)
+
+
+def read_settings(
+    flags: Mapping[str, Any], environment: Mapping[str, str], config: Path | None = None
+) -> Sourced:
+    """Bring flags, environment and file together.
+
+    Args:
+        flags: values from the command line as text (several for settings that allow it), None where not given.
+        environment: the process's environment.
+        config: the TOML file; None reads the one named by ``VERIFIER_CONFIG``, if any.
+
+    Raises:
+        InvalidInput: an unknown key, or a value that is not accepted; says where it stands and what would do.
+    """
+    if config is None and environment.get(CONFIG_VARIABLE):
+        config = Path(environment[CONFIG_VARIABLE])
+    table = {} if config is None else read_file(config)
+    values: dict[str, Any] = {}
+    sources: dict[str, str] = {}
+    for each in fields():
+        name, setting = each.name, setting_of(each)
+        variable = VARIABLE + name.upper()
+        given = flags.get(name)
+        if given is not None and given != ():
+            value, source = given, "--" + name.replace("_", "-")
+        elif environment.get(variable):
+            text = environment[variable]
+            value = [part.strip() for part in text.split(",")] if setting.many else text
+            source = variable
+        elif name in table:
+            value, source = table[name], f"{config}: {name}"
+        else:
+            sources[name] = "default"
+            continue
+        values[name] = _read(value, setting, source)
+        sources[name] = source
+    return Sourced(Settings(**values), sources)
+
+
+def read_file(path: Path) -> dict[str, Any]:
+    """Read a TOML file of settings.
+
+    Raises:
+        InvalidInput: it cannot be read, is not TOML, or has a key that is no setting.
+    """
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InvalidInput(f"cannot read {path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InvalidInput(f"{path} is not TOML: {error}") from error
+    names = [each.name for each in fields()]
+    for key in table:
+        if key not in names:
+            close = difflib.get_close_matches(key, names, 1)
+            raise InvalidInput(
+                f"{path}: {key!r} is not a setting",
+                hint=f"did you mean {close[0]}?" if close else "verifier config show lists all settings",
+            )
+    return table
+
+
+def unknown_variables(environment: Mapping[str, str], known: tuple[str, ...] = ()) -> list[str]:
+    """Name ``VERIFIER_*`` variables that look like a misspelt setting.
+
+    Only a hint, never an error: orchestrators set variables such as ``VERIFIER_SERVICE_HOST`` of their own accord.
+    """
+    names = [VARIABLE + each.name.upper() for each in fields()] + [CONFIG_VARIABLE, *known]
+    return sorted(
+        name for name in environment
+        if name.startswith(VARIABLE) and name not in names and difflib.get_close_matches(name, names, 1, 0.85)
+    )
+
+
+def _read(value: Any, setting: Setting, source: str) -> Any:
+    items = value if isinstance(value, list | tuple) else [value]
+    if not setting.many and isinstance(value, list | tuple):
+        raise InvalidInput(f"{source}: one value is wanted, not a list")
+    try:
+        parsed = tuple(setting.parse(_text(item)) for item in items)
+    except ValueError as error:
+        raise InvalidInput(f"{source}: {value!r} is not accepted: {error}") from None
+    return parsed if setting.many else parsed[0]
+
+
+def _text(value: Any) -> str:
+    """Return a value of the file as text, so that all sources are read by the same rules."""
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise ValueError("write text or a whole number")
+    return str(value)
