@@ -126,10 +126,7 @@ def tag_of_digest(digest: bytes, peppers: Sequence[bytes]) -> bytes:
 
 
 def _ascii(text: str | bytes) -> bytes:
-    if isinstance(text, bytes):
-        data = text
-    else:
-        data = text.encode("utf-8", "surrogatepass")
+    data = text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass")
     if not data.isascii():
         raise MalformedToken("a token has ASCII characters only")
     return data

@@ -1,4 +1,4 @@
-"""Makes tokens, tags, key ids and keyring records by the hundred thousand.
+"""Makes tokens, their tags, and key ids by the hundred thousand.
 
 Randomness comes from getrandom(2) only. A base62 digit is six random bits, thrown away when they are 62 or 63, so
 that every digit is equally likely. ``verifier.tokens`` is the plain form of the same and the oracle in the tests.
@@ -7,7 +7,7 @@ that every digit is equally likely. ``verifier.tokens`` is the plain form of the
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.errno cimport EINTR, errno
 from libc.stddef cimport size_t
-from libc.stdint cimport uint8_t, uint32_t
+from libc.stdint cimport uint8_t
 from libc.string cimport memcpy
 
 from verifier._tag cimport CHECKSUM_DIGITS, TAG_BYTES, checksum_of, pepper_init, pepper_t, tag_of_token
@@ -24,8 +24,6 @@ cdef enum:
     PREFIX_BYTES_MAX = 32
     PEPPERS_MAX = 4
     KEY_ID_DIGITS = 16         # 80 random bits: two of 10 million keys agree once in 10^10 registries, and are refused
-    TAG_REST_BYTES = 16
-    ORDINAL_AT = 40            # of the version, in a record: docs/keyring-format.md
 
 cdef const uint8_t* BASE62 = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 # Crockford's base32 in lower case: no i, l, o, u, so that a key id survives being read out.
@@ -135,37 +133,3 @@ def make_key_ids(size_t count):
             raise OSError(errno, "getrandom failed")
         made.append((<char*>text)[:4 + KEY_ID_DIGITS].decode("ascii"))
     return made
-
-
-def stamp_records(bytes template not None, size_t key_id_at, list key_ids not None, list tags not None,
-                  uint32_t first_ordinal):
-    """Make the keyring records of keys that are alike but for key id, tag and ordinal.
-
-    Args:
-        template: the record of one such key.
-        key_id_at: where the key id begins in it; all key ids are of the template's length.
-        key_ids: of the keys.
-        tags: of their tokens, 32 bytes each.
-        first_ordinal: of the first version; the others follow.
-    """
-    cdef size_t size = len(template), length, at
-    cdef uint8_t* out
-    cdef uint32_t ordinal = first_ordinal
-    cdef bytes key_id, tag
-    if len(key_ids) != len(tags):
-        raise ValueError("as many tags as key ids are needed")
-    records = []
-    for at in range(<size_t>len(tags)):
-        key_id = (<str>key_ids[at]).encode("ascii")
-        tag = tags[at]
-        length = len(key_id)
-        if len(tag) != TAG_BYTES or size < ORDINAL_AT + 4 or key_id_at + length > size:
-            raise ValueError("the template does not fit")
-        record = PyBytes_FromStringAndSize(PyBytes_AS_STRING(template), size)
-        out = <uint8_t*>PyBytes_AS_STRING(record)
-        memcpy(out, PyBytes_AS_STRING(tag) + TAG_BYTES - TAG_REST_BYTES, TAG_REST_BYTES)
-        memcpy(out + ORDINAL_AT, &ordinal, 4)
-        memcpy(out + key_id_at, PyBytes_AS_STRING(key_id), length)
-        ordinal += 1
-        records.append(record)
-    return records

@@ -18,7 +18,7 @@ from verifier._issue import make_key_ids
 from verifier._tag import Tagger
 from verifier.control import digests, records
 from verifier.control.digests import BadRow, Row
-from verifier.control.issuing import first_key, key_row, version_row
+from verifier.control.issuing import Ordinals, first_key, key_row, version_row
 from verifier.control.progress import Progress, silent
 from verifier.control.terms import Terms, check_id
 from verifier.errors import InvalidInput
@@ -143,7 +143,7 @@ class _Import:
                     raise InvalidInput(row.problem)
                 tag = tags[row.line]
                 self._check_new(row, tag, taken, taken_ids)
-                key = self._key(row, row.key_id or new_id, key_ordinal + at, version_ordinal + at, tag)
+                key = self._key(row, row.key_id or new_id, tag, Ordinals(key_ordinal + at, version_ordinal + at))
                 made.append((key, records.encoded(key, key.label)))
             except InvalidInput as error:
                 self._report.note(BadRow(row.line, error.message))
@@ -169,11 +169,11 @@ class _Import:
     def _check_new(self, row: Row, tag: bytes, taken: Mapping[bytes, int], taken_ids: Container[str]) -> None:
         if tag in taken:
             earlier = taken[tag] >= self._first_ordinal
-            raise InvalidInput("the digest is in this file already" if earlier else "the digest is in the registry already")
+            raise InvalidInput(f"the digest is in {'this file' if earlier else 'the registry'} already")
         if row.key_id is not None and row.key_id in taken_ids:
             raise InvalidInput("the key id is taken")
 
-    def _key(self, row: Row, key_id: str, key_ordinal: int, version_ordinal: int, tag: bytes) -> Key:
+    def _key(self, row: Row, key_id: str, tag: bytes, ordinals: Ordinals) -> Key:
         """Return the key that a row asks for, or raise InvalidInput."""
         check_id("key", key_id)
         terms = self._request.terms
@@ -184,8 +184,9 @@ class _Import:
         if given:
             terms = replace(terms, **given).checked(self._now_s)  # type: ignore[arg-type]  # each of its own type
         return first_key(
-            self._client, terms, self._now_s, key_id, key_ordinal, version_ordinal, tag, self._request.entropy_bits
-        )
+            self._client, terms, self._now_s, key_id=key_id, tag=tag, ordinals=ordinals,
+            entropy_bits=self._request.entropy_bits,
+        )  # fmt: skip
 
 
 def _check_entropy(request: ImportRequest) -> None:

@@ -1,7 +1,6 @@
 """Issuing keys: one, or a million.
 
-A batch of keys differs in key id, tag and ordinals only, so the first record is encoded in full and the others are
-stamped from it; ``tests/unit/test_issue.py`` holds that both ways give the same bytes.
+The keys of a batch differ in key id, tag and ordinals only, so what their records share is encoded once.
 """
 
 import json
@@ -11,15 +10,18 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import repeat
 from pathlib import Path
+from typing import NamedTuple
 
 from sqlalchemy import Connection
 
-from verifier._issue import make_key_ids, make_tokens, stamp_records
+from verifier._issue import make_key_ids, make_tokens
+from verifier._records import encode_many
 from verifier.control import records
 from verifier.control.handout import NewFile, check_free
 from verifier.control.progress import Progress, silent
 from verifier.control.terms import Terms
 from verifier.errors import InvalidInput, Unavailable
+from verifier.keyring.records import shape_of
 from verifier.registry import bulk, changes, queries
 from verifier.registry.database import Registry
 from verifier.registry.facts import Client, Key, Version, metadata_text
@@ -55,6 +57,13 @@ class IssuedKey:
         return f"IssuedKey({self.key.key_id!r})"
 
 
+class Ordinals(NamedTuple):
+    """The ordinals of a key and of its first version."""
+
+    key: int
+    version: int
+
+
 def issue_key(registry: Registry, peppers: Sequence[bytes], client_id: str, terms: Terms) -> IssuedKey:
     """Make one key of a client, with its first version.
 
@@ -73,7 +82,7 @@ def issue_key(registry: Registry, peppers: Sequence[bytes], client_id: str, term
         made.append(IssuedKey(key, next(batch.tokens())))
 
     with registry.write() as connection:
-        _issue(connection, peppers, client_id, terms, 1, keep, silent)
+        _issue(connection, peppers, client_id, terms, count=1, sink=keep, progress=silent)
     return made[0]
 
 
@@ -82,9 +91,9 @@ def issue_keys(
     peppers: Sequence[bytes],
     client_id: str,
     terms: Terms,
+    *,
     count: int,
     output: Path,
-    *,
     as_jsonl: bool = False,
     progress: Progress = silent,
 ) -> list[Path]:
@@ -122,7 +131,7 @@ def issue_keys(
                 files[1].write(("\n".join(batch.key_ids) + "\n").encode("ascii"))
 
         with registry.write() as connection:
-            _issue(connection, peppers, client_id, terms, count, write, progress)
+            _issue(connection, peppers, client_id, terms, count=count, sink=write, progress=progress)
             progress("commit", 0, 0)
             for file in files:
                 file.install()
@@ -155,6 +164,7 @@ def _issue(
     peppers: Sequence[bytes],
     client_id: str,
     terms: Terms,
+    *,
     count: int,
     sink: Callable[[Batch, Key], None],
     progress: Progress,
@@ -171,7 +181,8 @@ def _issue(
             size = min(BATCH, count - done)
             lines, tags = make_tokens(terms.prefix.encode("ascii"), size, peppers)
             key_ids = make_key_ids(size)
-            first = first_key(client, terms, now_s, key_ids[0], key_ordinal + done, version_ordinal + done, tags[0])
+            ordinals = Ordinals(key_ordinal + done, version_ordinal + done)
+            first = first_key(client, terms, now_s, key_id=key_ids[0], tag=tags[0], ordinals=ordinals)
             _insert(connection, first, key_ids, tags)
             sink(Batch(client_id, key_ids, lines), first)
             progress("keys", done + size, count)
@@ -180,7 +191,7 @@ def _issue(
 
 
 def first_key(
-    client: Client, terms: Terms, now_s: int, key_id: str, key_ordinal: int, version_ordinal: int, tag: bytes,
+    client: Client, terms: Terms, now_s: int, *, key_id: str, tag: bytes, ordinals: Ordinals,
     entropy_bits: int | None = None,
 ) -> Key:  # fmt: skip
     """Return a new key with its first version.
@@ -188,14 +199,17 @@ def first_key(
     Args:
         terms: in canonical form.
         now_s: when it is issued; a version that is good at once keeps an empty ``not_before``.
+        key_id: its public name.
+        tag: of its token.
+        ordinals: reserved for it.
         entropy_bits: declared at import; None when the secret is made here.
     """
     version = Version(
-        ordinal=version_ordinal, number=1, tag=tag, issued_at=now_s, not_before=terms.not_before,
+        ordinal=ordinals.version, number=1, tag=tag, issued_at=now_s, not_before=terms.not_before,
         expires_at=terms.expires_at, entropy_bits=entropy_bits,
     )  # fmt: skip
     return Key(
-        ordinal=key_ordinal, key_id=key_id, client_ordinal=client.ordinal, client_id=client.client_id, enabled=True,
+        ordinal=ordinals.key, key_id=key_id, client_ordinal=client.ordinal, client_id=client.client_id, enabled=True,
         created_at=now_s, expires_at=terms.key_expires_at, scopes=terms.scopes, rules=terms.rules,
         metadata=terms.metadata, prefix=terms.prefix, versions=(version,),
     )  # fmt: skip
@@ -220,16 +234,13 @@ def version_row(key: Key, version: Version, record: bytes) -> tuple[object, ...]
 def _insert(connection: Connection, first: Key, key_ids: list[str], tags: list[bytes]) -> None:
     """Add a batch of keys that are like the first one but for key id, tag and ordinals."""
     label = first.label
-    template = records.encoded(first, label)
-    stamped = stamp_records(template, template.index(first.key_id.encode("ascii")), key_ids, tags, label.ordinal)
     ordinals = range(first.ordinal, first.ordinal + len(tags))
+    version_ordinals = range(label.ordinal, label.ordinal + len(tags))
+    encoded = encode_many(shape_of(records.record_of(first, label)), key_ids, tags, version_ordinals)
     _, _, *key_rest = key_row(first)
     bulk.insert_keys(connection, zip(ordinals, key_ids, *map(repeat, key_rest), strict=False))
-    _, _, _, _, *version_rest = version_row(first, label, template)
-    rows = zip(
-        range(label.ordinal, label.ordinal + len(tags)), tags, stamped, ordinals, *map(repeat, version_rest),
-        strict=False,
-    )  # fmt: skip
+    _, _, _, _, *version_rest = version_row(first, label, encoded[0])
+    rows = zip(version_ordinals, tags, encoded, ordinals, *map(repeat, version_rest), strict=False)
     bulk.insert_versions(connection, rows)
 
 

@@ -42,8 +42,8 @@ class KeyUpdate:
     scopes: Sequence[str] | _Unchanged = UNCHANGED
     rules: Sequence[str] | _Unchanged = UNCHANGED
     metadata: Mapping[str, str] | _Unchanged = UNCHANGED
-    expires_at: int | None | _Unchanged = UNCHANGED
-    key_expires_at: int | None | _Unchanged = UNCHANGED
+    expires_at: int | _Unchanged | None = UNCHANGED
+    key_expires_at: int | _Unchanged | None = UNCHANGED
     extend: bool = False
 
     @property

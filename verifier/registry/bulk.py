@@ -69,7 +69,7 @@ def _insert(connection: Connection, table: Table, columns: Sequence[str], rows: 
     marks = ", ".join([mark] * len(columns))
     statement = f"INSERT INTO {table.name} ({', '.join(columns)}) VALUES ({marks})"  # noqa: S608 - names of ours only
     driver_errors = connection.dialect.loaded_dbapi
-    cursor = connection.connection.cursor()
+    cursor: Any = connection.connection.cursor()  # SQLAlchemy's type wants a list, drivers take any iterable
     try:
         cursor.executemany(statement, rows)
     except driver_errors.IntegrityError:

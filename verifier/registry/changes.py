@@ -68,12 +68,14 @@ def set_records(connection: Connection, records: Iterable[tuple[int, bytes]]) ->
 def use_prefix(connection: Connection, prefix: str, mode: str = schema.NATIVE) -> None:
     """Make sure that tokens may begin with ``prefix``; a MIXED prefix stays MIXED.
 
+    Counts no change: the keys that come with it do.
+
     Raises:
         InvalidInput: a keyring can name no more prefixes.
     """
     table = schema.prefixes
     present = connection.scalar(select(table.c.mode).where(table.c.prefix == prefix))
-    if present == mode or present == schema.MIXED:
+    if present in (mode, schema.MIXED):
         return
     if present is not None:
         connection.execute(update(table).where(table.c.prefix == prefix).values(mode=mode))
@@ -81,15 +83,12 @@ def use_prefix(connection: Connection, prefix: str, mode: str = schema.NATIVE) -
         if (connection.scalar(select(func.count()).select_from(table)) or 0) >= PREFIXES_MAX:
             raise InvalidInput(f"a registry has at most {PREFIXES_MAX} prefixes", code="TOO_MANY_PREFIXES")
         connection.execute(insert(table).values(prefix=prefix, mode=mode))
-    count_changes(connection)
 
 
 def accept_foreign(connection: Connection) -> None:
-    """Have tokens of no known prefix looked up, too."""
+    """Have tokens of no known prefix looked up, too. Counts no change: the keys that come with it do."""
     row = schema.registry
-    changed = connection.execute(update(row).where(row.c.accepts_foreign.is_(False)).values(accepts_foreign=True))
-    if changed.rowcount:
-        count_changes(connection)
+    connection.execute(update(row).values(accepts_foreign=True))
 
 
 def existing_tags(connection: Connection, tags: Iterable[bytes]) -> dict[bytes, int]:
@@ -97,7 +96,7 @@ def existing_tags(connection: Connection, tags: Iterable[bytes]) -> dict[bytes, 
     v = schema.versions.c
     found: dict[bytes, int] = {}
     for part in _parts(tags):
-        found.update((tag, ordinal) for tag, ordinal in connection.execute(select(v.tag, v.ordinal).where(v.tag.in_(part))))
+        found.update(tuple(row) for row in connection.execute(select(v.tag, v.ordinal).where(v.tag.in_(part))))
     return found
 
 

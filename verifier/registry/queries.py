@@ -59,7 +59,8 @@ def find_key(connection: Connection, key_id: str) -> Key:
     Raises:
         NotFound: there is none of that id.
     """
-    found = list(_with_versions(connection, connection.execute(_KEY_SELECT.where(schema.keys.c.key_id == key_id)).all()))
+    rows = connection.execute(_KEY_SELECT.where(schema.keys.c.key_id == key_id)).all()
+    found = list(_with_versions(connection, rows))
     if not found:
         raise NotFound(f"there is no key {key_id!r}", hint="verifier key list", code="KEY_NOT_FOUND")
     return found[0]
@@ -210,4 +211,4 @@ def _raw_cursor(connection: Connection, name: str) -> Any:
     """Return a cursor of the driver that does not fetch everything at once."""
     if connection.dialect.name == "sqlite":
         return connection.connection.cursor()
-    return connection.connection.cursor(name=name)  # type: ignore[call-arg]  # a server-side cursor of psycopg
+    return connection.connection.cursor(name=name)  # a server-side cursor of psycopg
