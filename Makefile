@@ -35,6 +35,7 @@ build: $(STAMPS)/built  ## install what is missing and build the extension; leav
 lint: $(STAMPS)/installed  ## ruff, mypy and buf
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/mypy scripts
 	cd proto && $(abspath $(BIN))/buf lint
 
 format: $(STAMPS)/installed  ## let ruff put imports in order and fix what it can
