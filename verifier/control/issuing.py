@@ -237,11 +237,17 @@ def _insert(connection: Connection, first: Key, key_ids: list[str], tags: list[b
     ordinals = range(first.ordinal, first.ordinal + len(tags))
     version_ordinals = range(label.ordinal, label.ordinal + len(tags))
     encoded = encode_many(shape_of(records.record_of(first, label)), key_ids, tags, version_ordinals)
-    _, _, *key_rest = key_row(first)
-    bulk.insert_keys(connection, zip(ordinals, key_ids, *map(repeat, key_rest), strict=False))
-    _, _, _, _, *version_rest = version_row(first, label, encoded[0])
-    rows = zip(version_ordinals, tags, encoded, ordinals, *map(repeat, version_rest), strict=False)
-    bulk.insert_versions(connection, rows)
+    shared, texts = _alike(bulk.KEY_COLUMNS, key_row(first), but=2)
+    bulk.insert_keys(connection, zip(ordinals, key_ids, *texts, strict=False), shared)
+    shared, _ = _alike(bulk.VERSION_COLUMNS, version_row(first, label, encoded[0]), but=4)
+    bulk.insert_versions(connection, zip(version_ordinals, tags, encoded, ordinals, strict=True), shared)
+
+
+def _alike(columns: Sequence[str], row: Sequence[object], *, but: int) -> tuple[bulk.Shared, list[Iterator[str]]]:
+    """Sort what rows share into numbers, by name, and texts, in order; the first columns differ."""
+    rest = list(zip(columns, row, strict=True))[but:]
+    numbers = {name: value for name, value in rest if value is None or isinstance(value, int)}
+    return numbers, [repeat(value) for _, value in rest if isinstance(value, str)]
 
 
 def _jsonl(batch: Batch) -> bytes:

@@ -5,11 +5,11 @@ beside what is there, it is two to three times faster to drop the indexes and to
 inside the caller's transaction, so other readers never see a registry without them.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import Connection, Table, func, select
+from sqlalchemy import Boolean, Column, Connection, Table, func, select
 from sqlalchemy.exc import IntegrityError
 
 from verifier.errors import Conflict
@@ -18,28 +18,35 @@ from verifier.registry import schema
 REBUILD_ROWS_MIN = 20_000
 REBUILD_SHARE = 4  # making the indexes anew costs 2 us a row of all, inserting into large ones 10 us and more a new row
 
+Shared = Mapping[str, int | None]
+NOTHING: Shared = {}
+
 KEY_COLUMNS = ("ordinal", "key_id", "client_ordinal", "enabled", "created_at", "expires_at", "scopes", "rules",
                "metadata", "prefix")  # fmt: skip
 VERSION_COLUMNS = ("ordinal", "tag", "record", "key_ordinal", "number", "issued_at", "not_before", "expires_at",
                    "entropy_bits")  # fmt: skip
 
 
-def insert_keys(connection: Connection, rows: Iterable[Sequence[Any]]) -> None:
-    """Add rows of ``keys``, with the columns :data:`KEY_COLUMNS`.
+def insert_keys(connection: Connection, rows: Iterable[Sequence[Any]], shared: Shared = NOTHING) -> None:
+    """Add rows of ``keys``.
+
+    Args:
+        rows: the columns of :data:`KEY_COLUMNS` that are not shared, in that order.
+        shared: numbers that are the same in all rows; each one saves a tenth of a microsecond a row.
 
     Raises:
         Conflict: a key id is taken (``DUPLICATE``).
     """
-    _insert(connection, schema.keys, KEY_COLUMNS, rows)
+    _insert(connection, schema.keys, KEY_COLUMNS, rows, shared)
 
 
-def insert_versions(connection: Connection, rows: Iterable[Sequence[Any]]) -> None:
-    """Add rows of ``versions``, with the columns :data:`VERSION_COLUMNS`.
+def insert_versions(connection: Connection, rows: Iterable[Sequence[Any]], shared: Shared = NOTHING) -> None:
+    """Add rows of ``versions``; arguments as for :func:`insert_keys`, with :data:`VERSION_COLUMNS`.
 
     Raises:
         Conflict: a tag is in the registry already (``DUPLICATE``).
     """
-    _insert(connection, schema.versions, VERSION_COLUMNS, rows)
+    _insert(connection, schema.versions, VERSION_COLUMNS, rows, shared)
 
 
 @contextmanager
@@ -64,10 +71,12 @@ def expecting(connection: Connection, rows: int) -> Iterator[None]:
         raise _duplicate() from None
 
 
-def _insert(connection: Connection, table: Table, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+def _insert(
+    connection: Connection, table: Table, columns: Sequence[str], rows: Iterable[Sequence[Any]], shared: Shared
+) -> None:
     mark = "?" if connection.dialect.paramstyle == "qmark" else "%s"
-    marks = ", ".join([mark] * len(columns))
-    statement = f"INSERT INTO {table.name} ({', '.join(columns)}) VALUES ({marks})"  # noqa: S608 - names of ours only
+    values = ", ".join(_literal(table.c[column], shared[column]) if column in shared else mark for column in columns)
+    statement = f"INSERT INTO {table.name} ({', '.join(columns)}) VALUES ({values})"  # noqa: S608 - names and numbers
     driver_errors = connection.dialect.loaded_dbapi
     cursor: Any = connection.connection.cursor()  # SQLAlchemy's type wants a list, drivers take any iterable
     try:
@@ -76,6 +85,15 @@ def _insert(connection: Connection, table: Table, columns: Sequence[str], rows: 
         raise _duplicate() from None
     finally:
         cursor.close()
+
+
+def _literal(column: Column[Any], value: int | None) -> str:
+    """Write a number as SQL does on every database."""
+    if value is None:
+        return "NULL"
+    if isinstance(column.type, Boolean):
+        return "TRUE" if value else "FALSE"
+    return str(int(value))
 
 
 def _duplicate() -> Conflict:

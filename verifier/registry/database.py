@@ -144,6 +144,7 @@ def _prepare_sqlite(connection: sqlite3.Connection, _: object) -> None:
         "foreign_keys = ON",
         f"cache_size = -{CACHE_KIB}",
         "temp_store = FILE",
+        "journal_size_limit = 67108864",  # after a large insert the log shrinks again
     ):
         connection.execute(f"PRAGMA {setting}")
 
