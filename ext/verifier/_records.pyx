@@ -144,14 +144,14 @@ cdef class Shape:
         store32(at + AT_VERSION_ORDINAL, version_ordinal)
         store16(at + AT_L1, <uint16_t>l1)
         store16(at + AT_L2, <uint16_t>l2)
-        at = copy(at + RECORD_FIXED_BYTES, self._before)
+        at = copy(at + RECORD_FIXED_BYTES, self._before, PyBytes_GET_SIZE(self._before))
         at[0] = 9 << 3 | 2
         at[1] = <uint8_t>(id_length | 0x80 if longer else id_length)
         at[1 + longer] = <uint8_t>(id_length >> 7 if longer else id_length)
         memcpy(at + 2 + longer, id_text, id_length)
-        at = copy(at + 2 + longer + id_length, self._after)
-        at = copy(at, self._level_2)
-        at = copy(at, self._rules)
+        at = copy(at + 2 + longer + id_length, self._after, PyBytes_GET_SIZE(self._after))
+        at = copy(at, self._level_2, PyBytes_GET_SIZE(self._level_2))
+        at = copy(at, self._rules, PyBytes_GET_SIZE(self._rules))
         memset(at, 0, begin + length - at)
         return record
 
@@ -206,9 +206,9 @@ cdef void store32(uint8_t* at, uint32_t value) noexcept nogil:
     memcpy(at, &value, 4)
 
 
-cdef inline uint8_t* copy(uint8_t* at, bytes content) noexcept:
-    memcpy(at, PyBytes_AS_STRING(content), PyBytes_GET_SIZE(content))
-    return at + PyBytes_GET_SIZE(content)
+cdef uint8_t* copy(uint8_t* at, const char* content, size_t length) noexcept nogil:
+    memcpy(at, content, length)
+    return at + length
 
 
 # --- Checking --------------------------------------------------------------------------------------------------------
@@ -415,7 +415,9 @@ cdef int check_record(const uint8_t* record, size_t room, bint in_delta) noexcep
         if record[length] != 0:
             return RECORD_LENGTH
         length += 1
-    if record[AT_REASON] != 0 and not flags & REVOKED_FLAG:
+    if ((record[AT_REASON] != 0 and not flags & REVOKED_FLAG) or load32(record + AT_END) == 0
+            or load32(record + AT_SUPERSEDED_AT) == 0 or load32(record + AT_OWN_END) == 0
+            or load32(record + AT_KEY_END) == 0 or load32(record + AT_NOT_BEFORE) == NONE):
         return RECORD_FIELDS
     if flags & ABSENT_FLAG:
         return RECORD_SOUND if flags == ABSENT_FLAG and load16(record + AT_L2) == 0 else RECORD_FLAGS

@@ -1,0 +1,9 @@
+from typing import Any
+
+SCAN_FAULTS: dict[int, str]
+
+def slot_count(records: int) -> int: ...
+def make_slots(fd: int, pages: int, records: int) -> bytes: ...
+def survey(
+    fd: int, pages: int, now_s: int, slots: bytes, switches: bytes, *, delta: bool = False
+) -> dict[str, Any]: ...
