@@ -64,7 +64,8 @@ class Stocked:
         path = self.store.keyring_path(sha256)
         if not path.exists():
             path.write_bytes(data)
-        pieces = tuple(xxhash.xxh3_64_hexdigest(data[at:at + SEGMENT_BYTES]) for at in range(0, len(data), SEGMENT_BYTES))
+        starts = range(0, len(data), SEGMENT_BYTES)
+        pieces = tuple(xxhash.xxh3_64_hexdigest(data[at : at + SEGMENT_BYTES]) for at in starts)
         return KeyringDescription(
             sha256=sha256, bytes=len(data), format=1, kind="base", base=None, features=(),
             records=len(image.offsets), peppers=("p1",), prefixes=(("vk_live", "NATIVE"),), accepts_foreign=False,

@@ -9,7 +9,8 @@ import click
 from verifier.cli._common import json_option, print_json, print_table
 from verifier.cli._settings import require_store, settings_options
 from verifier.errors import VerifierError
-from verifier.server.settings import OFF, Sourced, unknown_variables
+from verifier.server.settings import Sourced, unknown_variables
+from verifier.server.values import OFF
 
 SECRET_VARIABLES = ("VERIFIER_PEPPERS", "VERIFIER_PEPPERS_FILE")
 

@@ -9,7 +9,7 @@ import click
 
 from verifier.cli._common import json_option, print_json, print_table
 from verifier.errors import InvalidInput, Unavailable
-from verifier.server.settings import split_address, tcp_address
+from verifier.server.values import split_address, tcp_address
 
 # The client preface of HTTP/2 with an empty SETTINGS frame; a gRPC port answers with a SETTINGS frame of its own.
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\x00\x00\x00\x04\x00\x00\x00\x00\x00"

@@ -13,7 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from verifier.errors import Unavailable
-from verifier.server.settings import split_address
+from verifier.server.values import split_address
 
 REQUEST_TIMEOUT_S = 5.0
 REQUESTS_MAX = 16  # at a time; more are turned away, so that a flood takes neither threads nor memory
@@ -66,6 +66,11 @@ def json_page(body: Callable[[], dict[str, Any]]) -> Page:
     return lambda: (HTTPStatus.OK, "application/json", json.dumps(body()).encode() + b"\n")
 
 
+def text_page(content_type: str, body: Callable[[], bytes]) -> Page:
+    """Make a page of a function that returns a text."""
+    return lambda: (HTTPStatus.OK, content_type, body())
+
+
 def probe_page(good: Callable[[], bool], what: Callable[[], str]) -> Page:
     """Make a page that answers 200 or 503 with one word."""
     return lambda: (
@@ -106,7 +111,7 @@ class _Handler(BaseHTTPRequestHandler):
     sys_version = ""
     server: _Server
 
-    def do_GET(self) -> None:  # noqa: N802
+    def do_GET(self) -> None:
         page = self.server.pages.get(self.path.partition("?")[0])
         if page is None:
             self._answer(HTTPStatus.NOT_FOUND, "text/plain; charset=utf-8",
@@ -119,7 +124,7 @@ class _Handler(BaseHTTPRequestHandler):
             answer = (HTTPStatus.INTERNAL_SERVER_ERROR, "text/plain; charset=utf-8", what)
         self._answer(*answer)
 
-    def do_HEAD(self) -> None:  # noqa: N802
+    def do_HEAD(self) -> None:
         self.do_GET()
 
     def _answer(self, status: HTTPStatus, content_type: str, body: bytes) -> None:

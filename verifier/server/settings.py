@@ -14,10 +14,21 @@ from pathlib import Path
 from typing import Any
 
 from verifier.errors import InvalidInput
+from verifier.limits import Limits
+from verifier.server.values import (
+    address,
+    duration_ms,
+    duration_text,
+    number,
+    one_of,
+    size_bytes,
+    size_text,
+    tcp_address,
+)
 
 VARIABLE = "VERIFIER_"
 CONFIG_VARIABLE = "VERIFIER_CONFIG"
-OFF = "off"
+LIMITS = Limits()
 
 
 @dataclass(frozen=True)
@@ -35,93 +46,6 @@ class Setting:
     help: str
     metavar: str
     many: bool = False
-
-
-def address(text: str) -> str:
-    """Check an address to listen on: ``HOST:PORT``, ``[HOST]:PORT`` or ``unix:PATH``."""
-    if text.startswith("unix:"):
-        if len(text) == len("unix:"):
-            raise ValueError("write unix:PATH")
-        return text
-    host, colon, port = text.rpartition(":")
-    if not colon or not host or not port.isdecimal() or int(port) > 65535:
-        raise ValueError("write HOST:PORT, [IPV6]:PORT or unix:PATH")
-    return text
-
-
-def split_address(text: str) -> tuple[str, int]:
-    """Split ``HOST:PORT`` or ``[HOST]:PORT`` into host and port."""
-    host, _, port = text.rpartition(":")
-    return host.removeprefix("[").removesuffix("]"), int(port)
-
-
-def tcp_address(text: str) -> str:
-    """Check a TCP address, or ``off``."""
-    if text != OFF and address(text).startswith("unix:"):
-        raise ValueError("write HOST:PORT, or off")
-    return text
-
-
-_UNITS_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
-
-
-def duration_ms(text: str) -> int:
-    """Read ``250ms``, ``30s``, ``15m``, ``24h`` or ``0`` as milliseconds."""
-    if text == "0":
-        return 0
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)", text)
-    if match is None:
-        raise ValueError("write a duration such as 250ms, 30s, 15m or 24h")
-    return int(float(match[1]) * _UNITS_MS[match[2]])
-
-
-def duration_text(value_ms: int) -> str:
-    """Write milliseconds so that :func:`duration_ms` reads them."""
-    for unit in ("d", "h", "m", "s"):
-        if value_ms and value_ms % _UNITS_MS[unit] == 0:
-            return f"{value_ms // _UNITS_MS[unit]}{unit}"
-    return f"{value_ms}ms" if value_ms else "0"
-
-
-_UNITS_BYTES = {"": 1, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30}
-
-
-def size_bytes(text: str) -> int:
-    """Read ``65536``, ``64KiB``, ``16MiB`` or ``2GiB`` as bytes."""
-    match = re.fullmatch(r"(\d+) ?(|KIB|MIB|GIB)", text.upper())
-    if match is None:
-        raise ValueError("write a size such as 65536, 64KiB, 16MiB or 2GiB")
-    return int(match[1]) * _UNITS_BYTES[match[2]]
-
-
-def size_text(value: int) -> str:
-    """Write bytes so that :func:`size_bytes` reads them."""
-    for unit, name in ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")):
-        if value and value % unit == 0:
-            return f"{value // unit}{name}"
-    return str(value)
-
-
-def number(low: int, high: int) -> Callable[[str], int]:
-    """Make a parser of whole numbers from ``low`` to ``high``."""
-
-    def parse(text: str) -> int:
-        if not text.isdecimal() or not low <= int(text) <= high:
-            raise ValueError(f"write a whole number from {low} to {high}")
-        return int(text)
-
-    return parse
-
-
-def one_of(*choices: str) -> Callable[[str], str]:
-    """Make a parser of a fixed choice."""
-
-    def parse(text: str) -> str:
-        if text not in choices:
-            raise ValueError(f"choose one of {', '.join(choices)}")
-        return text
-
-    return parse
 
 
 def as_written(parse: Callable[[str], Any], metavar: str, help_text: str, *, many: bool = False) -> dict[str, Setting]:
@@ -163,18 +87,36 @@ class Settings:
         "How long calls in flight may take when stopping."))
     spin_us: int = field(default=0, metadata=as_written(number(0, 1_000_000), "US",
         "Microseconds a loop goes on looking for work before it sleeps: lower latency for a busy core."))
-    connections_max: int = field(default=10_000, metadata=as_written(number(1, 1_000_000), "N",
-        "Open connections, over all threads."))
-    streams_max: int = field(default=1000, metadata=as_written(number(1, 100_000), "N",
+    connections_max: int = field(default=LIMITS.connections_max, metadata=as_written(number(1, 1_000_000), "N",
+        "Open connections, over all threads; more are closed when they are accepted."))
+    streams_max: int = field(default=LIMITS.streams_max, metadata=as_written(number(1, 100_000), "N",
         "Calls in flight on one connection."))
-    message_bytes_max: int = field(default=1 << 20, metadata=as_written(size_bytes, "SIZE",
+    message_bytes_max: int = field(default=LIMITS.message_bytes_max, metadata=as_written(size_bytes, "SIZE",
         "Largest request message."))
-    header_bytes_max: int = field(default=8192, metadata=as_written(size_bytes, "SIZE",
+    header_bytes_max: int = field(default=LIMITS.header_bytes_max, metadata=as_written(size_bytes, "SIZE",
         "Largest block of request headers."))
-    idle_timeout: int = field(default=0, metadata=as_written(duration_ms, "TIME",
-        "Close connections without calls for this long; 0 for never."))
-    connection_age_max: int = field(default=0, metadata=as_written(duration_ms, "TIME",
-        "Ask clients to reconnect after this long; 0 for never."))
+    header_fields_max: int = field(default=LIMITS.header_fields_max, metadata=as_written(number(1, 10_000), "N",
+        "Most fields in a block of request headers."))
+    held_bytes_max: int = field(default=LIMITS.held_bytes_max, metadata=as_written(size_bytes, "SIZE",
+        "Most that one connection may make the node hold: unfinished requests, answers not taken."))
+    preface_timeout: int = field(default=LIMITS.preface_ms, metadata=as_written(duration_ms, "TIME",
+        "Time for a client to say what HTTP/2 begins with."))
+    idle_timeout: int = field(default=LIMITS.idle_ms, metadata=as_written(duration_ms, "TIME",
+        "Ask clients to reconnect when nothing arrived for this long; 0 for never."))
+    connection_age_max: int = field(default=LIMITS.age_ms, metadata=as_written(duration_ms, "TIME",
+        "Ask clients to reconnect after this long, give or take a tenth; 0 for never."))
+    connection_grace: int = field(default=LIMITS.grace_ms, metadata=as_written(duration_ms, "TIME",
+        "How long calls in flight may take once a connection was asked to go."))
+    stall_timeout: int = field(default=LIMITS.stall_ms, metadata=as_written(duration_ms, "TIME",
+        "How long a client may leave answers untaken."))
+    resets_burst: int = field(default=LIMITS.resets_burst, metadata=as_written(number(1, 1000), "N",
+        "Streams of one connection that may be reset at once, in either direction."))
+    resets_per_s: int = field(default=LIMITS.resets_per_s, metadata=as_written(number(0, 100_000), "N",
+        "Resets per second for which a connection is forgiven."))
+    control_burst: int = field(default=LIMITS.control_burst, metadata=as_written(number(1, 10_000_000), "N",
+        "Frames other than requests that one connection may send at once."))
+    control_per_s: int = field(default=LIMITS.control_per_s, metadata=as_written(number(0, 10_000_000), "N",
+        "Such frames per second for which a connection is forgiven."))
     log_format: str = field(default="text", metadata=as_written(one_of("text", "json"), "FORMAT",
         "How log lines are written: text or json."))
     log_level: str = field(default="info", metadata=as_written(one_of("debug", "info", "warning", "error"), "LEVEL",
@@ -204,7 +146,7 @@ def _shown(value: Any, setting: Setting) -> Any:
         return size_text(value)
     if isinstance(value, int):
         return value
-    return re.sub(r"://[^/@\s]*@", "://[redacted]@", str(value))
+    return re.sub(r"(:/+)[^/@\s]+@", r"\1[redacted]@", str(value))
 
 
 def setting_of(each: "Field[Any]") -> Setting:

@@ -9,7 +9,7 @@ from verifier import __version__
 from verifier.keyring.description import KeyringDescription
 from verifier.serving.following import Follower, Refusal
 from verifier.serving.scrub import ScrubResult
-from verifier.store.manifest import time_text
+from verifier.store.manifest import Manifest, time_text
 
 STARTING, SERVING, NOT_SERVING, DRAINING = "STARTING", "SERVING", "NOT_SERVING", "DRAINING"
 
@@ -47,6 +47,17 @@ class Status:
     def ready(self) -> bool:
         """Whether gateways should send calls here."""
         return self.state == SERVING
+
+    @property
+    def manifest(self) -> Manifest | None:
+        """What is served; None when nothing is."""
+        publication = self._follower.publication
+        return None if publication is None else publication.manifest
+
+    @property
+    def highest_revision(self) -> int | None:
+        """The highest revision that was ever served here."""
+        return self._follower.highest_revision
 
     @property
     def staleness_ms(self) -> int | None:

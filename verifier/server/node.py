@@ -1,0 +1,202 @@
+"""One running verifier: its parts, what they tell each other, and how it starts and stops.
+
+The main thread only waits for signals. Loops answer calls in threads that never take the GIL; the follower loads
+publications and hands them to the loops; the metrics port and the scrub have threads of their own.
+"""
+
+import os
+import platform
+import signal
+from pathlib import Path
+
+from verifier import __version__
+from verifier._tag import Tagger
+from verifier.errors import InvalidInput
+from verifier.limits import Limits
+from verifier.server import logs
+from verifier.server.http import MetricsServer, json_page, probe_page, text_page
+from verifier.server.loop_metrics import LoopCollector
+from verifier.server.loops import LoopGroup
+from verifier.server.metrics import CONTENT_TYPE, Metrics
+from verifier.server.settings import Settings
+from verifier.server.signals import STOPPING, Signals
+from verifier.server.status import Status
+from verifier.server.values import OFF
+from verifier.serving.following import Follower, Observer, Refusal
+from verifier.serving.highest import HighestServed
+from verifier.serving.loading import LoadLimits, Publication
+from verifier.serving.scrub import Scrubber
+from verifier.store.home import Home
+from verifier.store.layout import Store
+from verifier.store.secrets import Secrets
+
+TAG_SLOW_NS = 300
+DRAIN_LOOK_S = 0.05
+DONE, CUT_OFF = 0, 5  # exit codes
+
+
+class Node(Observer):
+    """A node with these settings.
+
+    Raises:
+        InvalidInput: no store is named.
+        Unavailable: an address cannot be listened on, or the state folder cannot be written.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        if settings.store is None:
+            raise InvalidInput("no store was named", hint="give --store DIR before the command, or set VERIFIER_STORE")
+        self.settings = settings
+        self._log = logs.get_logger("node")
+        home = Home(settings.store)
+        self._follower = Follower(
+            Store(home.store), Secrets(home.secrets), self._deliver,
+            limits=load_limits(settings), highest=HighestServed(settings.state or home.state),
+            poll_interval_s=settings.poll_interval / 1000, observer=self,
+        )  # fmt: skip
+        self._loops = LoopGroup(
+            settings.listen, threads=settings.threads, limits=transport_limits(settings), spin_us=settings.spin_us,
+            socket_mode=int(settings.socket_mode, 8),
+        )  # fmt: skip
+        self.status = Status(self._follower, max_staleness_ms=settings.max_staleness)
+        self.metrics = Metrics(self.status)
+        self.metrics.registry.register(LoopCollector(self._loops))
+        self._scrubber: Scrubber | None = None
+        if settings.scrub_interval:
+            self._scrubber = Scrubber(lambda: self._follower.publication, self._damaged, settings.scrub_interval / 1000)
+            self.status.scrub = self._scrubber.result
+        self._http: MetricsServer | None = None
+
+    def start(self) -> None:
+        """Listen, answer, and follow the store."""
+        settings = self.settings
+        self._log.info("starting", version=__version__, python=platform.python_version(), pid=os.getpid(),
+                       store=str(settings.store), threads=settings.threads, memory=settings.memory)
+        self._measure_tag()
+        if settings.metrics != OFF:
+            self._http = MetricsServer(settings.metrics, {
+                "/metrics": text_page(CONTENT_TYPE, self.metrics.render),
+                "/status": json_page(self.status.to_json),
+                "/healthz": probe_page(lambda: True, lambda: "alive"),
+                "/readyz": probe_page(lambda: self.status.ready, lambda: self.status.state),
+            })
+        self._loops.start()
+        self.status.addresses = tuple(self._loops.addresses)
+        self._follower.start()
+        if self._scrubber is not None:
+            self._scrubber.start()
+        if self._http is not None:
+            self._http.start()
+        self._log.info("listening", addresses=list(self.status.addresses),
+                       metrics=None if self._http is None else self._http.address)
+
+    def run(self, signals: Signals) -> int:
+        """Serve until a signal says to stop; return the exit code.
+
+        SIGHUP rereads the store, SIGTERM and SIGINT drain and stop, a second one stops at once.
+        """
+        while True:
+            number = signals.next()
+            if number == signal.SIGHUP:
+                self._log.info("rereading the store", signal="SIGHUP")
+                self._follower.reread()
+            elif number is not None:
+                return self._stop(signals, number)
+
+    def close(self) -> None:
+        """End all threads and close all ports, whatever is in flight."""
+        self._follower.stop()
+        if self._scrubber is not None:
+            self._scrubber.stop()
+        self._loops.stop()
+        if self._http is not None:
+            self._http.stop()
+
+    def served(self, publication: Publication, swap_s: float) -> None:
+        """Count and log a publication that is served from now on."""
+        self.metrics.served(publication, swap_s)
+        manifest = publication.manifest
+        self._log.info("serving", revision=manifest.revision, records=manifest.records, checked=publication.checked,
+                       load_ms=round(publication.load_s * 1000, 3), swap_ms=round(swap_s * 1000, 3))
+
+    def refused(self, refusal: Refusal) -> None:
+        """Count and log a publication that is not served."""
+        self.metrics.refused(refusal)
+        served = self.status.manifest
+        self._log.error("publication refused", revision=refusal.revision, code=refusal.code, reason=refusal.message,
+                        serving=None if served is None else served.revision)
+
+    def fell_back(self, publication: Publication, refused: int | None) -> None:
+        """Log that an earlier publication is served."""
+        self._log.warning("serving an earlier publication, as the newest one was refused",
+                          revision=publication.manifest.revision, refused=refused)
+
+    def not_recorded(self, error: Exception) -> None:
+        """Log that the state folder fails."""
+        self._log.error("the highest revision could not be recorded", reason=str(error))
+
+    def _deliver(self, publication: Publication) -> None:
+        self._loops.publish(publication.view)
+
+    def _damaged(self, sha256: str, offset: int) -> None:
+        self._log.error("what is served has changed in memory or on disk; loading it again", keyring=sha256,
+                        offset=offset)
+        self._follower.reread(discard_base=True)
+
+    def _measure_tag(self) -> None:
+        tag_ns = Tagger([bytes(32)]).measure_ns()
+        self.metrics.tag_measured(tag_ns)
+        if tag_ns > TAG_SLOW_NS:
+            self._log.warning("tags are slow: has this machine no SHA instructions?", tag_ns=round(tag_ns))
+
+    def _stop(self, signals: Signals, number: int) -> int:
+        self._log.info("draining", signal=signal.Signals(number).name, timeout_ms=self.settings.drain_timeout)
+        self.status.draining = True
+        self._loops.drain()
+        left_s = self.settings.drain_timeout / 1000
+        while not self._loops.drained and left_s > 0:
+            if signals.next(DRAIN_LOOK_S) in STOPPING:
+                self._log.warning("stopping at once: a second signal came")
+                return CUT_OFF
+            left_s -= DRAIN_LOOK_S
+        if not self._loops.drained:
+            self._log.warning("stopping: calls were still in flight when the time was over")
+            return CUT_OFF
+        self._log.info("drained")
+        return DONE
+
+
+def load_limits(settings: Settings) -> LoadLimits:
+    """Return what may be loaded."""
+    return LoadLimits(
+        records_max=settings.records_max, bytes_max=settings.keyring_bytes_max, reserve_bytes=settings.memory_reserve,
+        memory="mapped" if settings.memory == "mapped" else "sealed", max_staleness_ms=settings.max_staleness,
+    )  # fmt: skip
+
+
+def transport_limits(settings: Settings) -> Limits:
+    """Return what clients may take."""
+    return Limits(
+        connections_max=settings.connections_max, streams_max=settings.streams_max,
+        message_bytes_max=settings.message_bytes_max, header_bytes_max=settings.header_bytes_max,
+        header_fields_max=settings.header_fields_max, held_bytes_max=settings.held_bytes_max,
+        preface_ms=settings.preface_timeout, idle_ms=settings.idle_timeout, age_ms=settings.connection_age_max,
+        grace_ms=settings.connection_grace, stall_ms=settings.stall_timeout,
+        resets_burst=settings.resets_burst, resets_per_s=settings.resets_per_s,
+        control_burst=settings.control_burst, control_per_s=settings.control_per_s,
+    )  # fmt: skip
+
+
+def serve(settings: Settings) -> int:
+    """Run a node until it is told to stop; return the exit code. For the main thread."""
+    logs.configure(settings.log_format, settings.log_level)
+    for address in settings.listen:
+        if address.startswith("unix:"):
+            Path(address.removeprefix("unix:")).absolute().parent.mkdir(parents=True, exist_ok=True)
+    node = Node(settings)
+    with Signals() as signals:
+        try:
+            node.start()
+            return node.run(signals)
+        finally:
+            node.close()
