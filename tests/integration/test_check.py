@@ -141,6 +141,7 @@ HTTP = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\
 
 @pytest.mark.parametrize(("answer", "hint"), [
     (HTTP + b'{"state":"SERVING","revision":12}', "metrics port"),
+    (HTTP + b'{"revision":12,"addresses":["127.0.0.1:50077"]}', "here: 127.0.0.1:50077"),
     (HTTP + b"# HELP verifier_revision served", "metrics port"),
     (HTTP + b"<html>", "HTTP/1 server"),
     (b"HTTP/1.0 404 Not Found\r\n\r\n", "HTTP/1 server"),

@@ -49,22 +49,22 @@ def command(target: str, timeout_s: float, as_json: bool, count: bool, **conditi
         sys.exit(REFUSED_EXIT_CODE)
 
 
-def _tokens() -> Iterator[str]:
-    """Read tokens from standard input; empty lines are passed over.
+def _tokens() -> Iterator[str | bytes]:
+    """Read tokens from standard input, whatever their bytes; empty lines are passed over.
 
     Raises:
         InvalidInput: there is none.
     """
-    stream = click.get_text_stream("stdin", encoding="utf-8", errors="surrogateescape")
-    if stream.isatty():
+    if sys.stdin.isatty():
         # Not echoed, and not kept in any history.
-        yield click.prompt("token", hide_input=True, err=True)
+        token: str = click.prompt("token", hide_input=True, err=True)
+        yield token
         return
     found = False
-    for line in stream:
-        if token := line.strip():
+    for line in sys.stdin.buffer:
+        if stripped := line.strip():
             found = True
-            yield token
+            yield stripped
     if not found:
         raise InvalidInput("no token on standard input", hint="echo TOKEN | verifier check --target HOST:PORT")
 

@@ -39,7 +39,7 @@ def _explain_http(answer: bytes) -> str:
     status = _status_of(answer)
     if status is None and b"verifier_" not in answer:
         return "an HTTP/1 server listens there, not gRPC; use the port that the node was given with --listen"
-    listeners = status.get("listen") if status else None
+    listeners = status.get("addresses") if status else None
     ports = ", ".join(str(name) for name in listeners) if isinstance(listeners, list) and listeners else None
     known = f"here: {ports}" if ports else "by default 127.0.0.1:50051"
     return f"that is a node's metrics port (for `verifier status`); use its --listen port, {known}"
