@@ -11,7 +11,6 @@ A publisher that died before ``CURRENT`` moved has published nothing: its number
 One that died after that has published: the next publisher knows its own work by the intent, and notes what is missing.
 """
 
-import itertools
 import time
 from dataclasses import dataclass, replace
 from typing import Any
@@ -238,7 +237,7 @@ class _Work:
             counts = queries.counts(connection, self.now_s)
             base = build_keyring(
                 self.publisher.building,
-                itertools.chain.from_iterable(queries.iterate_records(connection)),
+                queries.iterate_records(connection),
                 peppers=state.peppers,
                 prefixes=queries.prefix_modes(connection),
                 accepts_foreign=state.accepts_foreign,

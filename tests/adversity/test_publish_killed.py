@@ -1,0 +1,200 @@
+"""``kill -9`` at any moment of a publication: the store serves the old or the new one, and the next publish works.
+
+A child process publishes and kills itself at the n-th line of the code that writes: every step is met exactly, and the
+product needs no hook for it. A second campaign kills the command line at random moments, in compiled code too.
+"""
+
+import hashlib
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.support.homes import add_keys, make_home
+from verifier.control import publishing
+from verifier.registry import database, intents, queries
+from verifier.registry.database import open_registry
+from verifier.store import durable, writer
+from verifier.store.layout import Store
+from verifier.store.manifest import digest_of
+from verifier.store.secrets import Secrets
+
+WATCHED = {module.__file__ for module in (publishing, writer, durable, intents, queries, database)}
+RANDOM_KILLS = 5
+
+
+class Child:
+    """Publishes in a process of its own, and dies at the n-th line of the watched files."""
+
+    def __init__(self, home, line=None):
+        self.home, self.line, self.lines = home, line, 0
+        reading, writing = os.pipe()
+        pid = os.fork()
+        if not pid:
+            os.close(reading)
+            status = 1
+            try:
+                sys.settrace(self.trace)
+                publishing.publish(home)
+                sys.settrace(None)
+                os.write(writing, b"%d" % self.lines)
+                status = 0
+            finally:
+                os._exit(status)
+        os.close(writing)
+        with os.fdopen(reading) as told:
+            text = told.read()
+        _, status = os.waitpid(pid, 0)
+        self.killed = os.WIFSIGNALED(status)
+        assert self.killed or os.WEXITSTATUS(status) == 0
+        self.lines = int(text or 0)
+
+    def trace(self, frame, event, _):
+        if frame.f_code.co_filename not in WATCHED:
+            return None
+        if event == "line":
+            self.lines += 1
+            if self.lines == self.line:
+                os.kill(os.getpid(), signal.SIGKILL)
+        return self.trace
+
+
+class Watcher:
+    """Checks a store as a node would, and that no number is ever used for two contents."""
+
+    def __init__(self, home):
+        self.home = home
+        self.digests: dict[int, str] = {}
+        self.highest = 0
+
+    def served(self):
+        store = Store(self.home.store)
+        for revision in store.revisions():
+            digest = digest_of(store.manifest_bytes(revision))
+            assert digest == self.digests.setdefault(revision, digest)
+        revision = store.current()
+        if revision is None:
+            assert 0 == self.highest
+            return None
+        assert revision >= self.highest
+        self.highest = revision
+        manifest = store.publication(revision, Secrets(self.home.secrets).trust())
+        for keyring in manifest.keyrings:
+            assert keyring.sha256 == hashlib.sha256(store.keyring_path(keyring.sha256).read_bytes()).hexdigest()
+        return manifest
+
+    def recovered(self, keys):
+        """Publish once more and see that everything is as after an undisturbed publication."""
+        Child(self.home)
+        manifest = self.served()
+        store = Store(self.home.store)
+        assert keys == manifest.records == manifest.active
+        with open_registry(self.home) as registry, registry.read() as connection:
+            state = queries.state(connection)
+        assert (manifest.revision, 0) == (state.last_revision, state.pending_changes)
+        assert manifest.revision == store.revisions()[-1]
+        named = {keyring.sha256 for revision in store.revisions()
+                 for keyring in store.publication(revision, Secrets(self.home.secrets).trust()).keyrings}
+        assert named == {path.stem for path in store.keyrings.iterdir()}
+        names = {path.name for path in store.folder.iterdir()}
+        assert {"keyrings", "publications", "CURRENT", "publisher.lock"} == names
+        assert 2 * len(store.revisions()) == len(list(store.publications.iterdir()))
+
+
+def campaign(home, choose: Callable[[int], list[int]]):
+    watcher = Watcher(home)
+    Child(home)
+    add_keys(home)
+    keys = 3
+    lines = Child(home).lines  # of a publication that has a predecessor
+    watcher.served()
+    outcomes = set()
+    for line in choose(lines):
+        add_keys(home)
+        keys += 1
+        before = watcher.served()
+        child = Child(home, line)
+        after = watcher.served()
+        assert after.records in {before.records, keys}
+        outcomes.add((child.killed, after.records == keys))
+        watcher.recovered(keys)
+    return outcomes
+
+
+def spread(number):
+    """Choose so many lines all over a publication, and some at its end, after the pointer moved."""
+    return lambda lines: sorted({1 + lines * step // number for step in range(number)} | set(range(lines - 6, lines)))
+
+
+def test_killed_at_lines_all_over_a_publication(tmp_path):
+    outcomes = campaign(make_home(tmp_path / "home", keys=2), spread(24))
+    assert {(True, False), (True, True)} <= outcomes  # some died before the pointer moved, some after
+
+
+def test_killed_during_the_very_first_publication(tmp_path):
+    lines = Child(make_home(tmp_path / "measured", keys=2)).lines
+    for line in spread(4)(lines):
+        home = make_home(tmp_path / f"home{line}", keys=2)
+        watcher = Watcher(home)
+        Child(home, line)
+        watcher.served()
+        watcher.recovered(2)
+
+
+def test_killed_again_while_recovering(tmp_path):
+    home = make_home(tmp_path / "home", keys=2)
+    watcher = Watcher(home)
+    lines = Child(home).lines
+    keys = 2
+    for line in spread(2)(lines):
+        add_keys(home)
+        keys += 1
+        for _ in range(3):
+            Child(home, max(1, line - 7))
+            watcher.served()
+            Child(home, line)
+            watcher.served()
+    watcher.recovered(keys)
+
+
+@pytest.mark.campaign
+def test_killed_at_every_line(tmp_path):
+    campaign(make_home(tmp_path / "home", keys=2), lambda lines: list(range(1, lines + 20)))
+
+
+def kill_at_random_moments(home, kills, generator):
+    watcher = Watcher(home)
+    command = [sys.executable, "-m", "verifier", "--store", str(home.folder), "publish"]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("VERIFIER_")}
+    began = time.monotonic()
+    subprocess.run(command, check=True, capture_output=True, env=environment)
+    whole_s = time.monotonic() - began
+    keys = 2
+    for _ in range(kills):
+        add_keys(home)
+        keys += 1
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
+        time.sleep(whole_s * generator.uniform(0.5, 1.0))
+        process.kill()
+        process.wait()
+        watcher.served()
+    watcher.recovered(keys)
+
+
+def test_the_command_killed_at_random_moments(tmp_path):
+    kill_at_random_moments(make_home(tmp_path / "home", keys=2), RANDOM_KILLS, random.Random(7))
+
+
+@pytest.mark.campaign
+def test_the_command_killed_at_many_random_moments(tmp_path):
+    kill_at_random_moments(make_home(tmp_path / "home", keys=2), 200, random.Random())
+
+
+def test_the_watched_files_are_those_that_write():
+    assert all(Path(name).exists() for name in WATCHED)

@@ -1,0 +1,34 @@
+"""A ``--store`` folder with a client and some keys, for tests of publishing."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from verifier.control import clients, issuing
+from verifier.control.founding import found
+from verifier.control.terms import Terms
+from verifier.registry.database import Registry, open_registry
+from verifier.store.home import Home
+from verifier.store.secrets import Secrets
+
+
+def make_home(folder: Path, keys: int = 3) -> Home:
+    """Found a home with the client ``acme`` and so many keys of the scope ``read``."""
+    home = Home(folder)
+    found(home)
+    with open_registry(home) as registry:
+        clients.create_client(registry, "acme")
+    add_keys(home, keys)
+    return home
+
+
+def add_keys(home: Home, number: int = 1, *, scopes: Sequence[str] = ("read",), **terms: Any) -> list[str]:
+    """Give ``acme`` more keys; return their ids."""
+    with open_registry(home) as registry:
+        return [issue(home, registry, scopes=tuple(scopes), **terms) for _ in range(number)]
+
+
+def issue(home: Home, registry: Registry, **terms: Any) -> str:
+    """Make one key of ``acme``; return its id."""
+    peppers = issuing.pepper_secrets(registry, Secrets(home.secrets).peppers())
+    return issuing.issue_key(registry, peppers, "acme", Terms(**terms)).key.key_id
