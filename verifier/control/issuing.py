@@ -15,13 +15,12 @@ from typing import NamedTuple
 from sqlalchemy import Connection
 
 from verifier._issue import make_key_ids, make_tokens
-from verifier._records import encode_many
 from verifier.control import records
 from verifier.control.handout import NewFile, check_free
 from verifier.control.progress import Progress, silent
 from verifier.control.terms import Terms
 from verifier.errors import InvalidInput, Unavailable
-from verifier.keyring.records import shape_of
+from verifier.keyring.records import encode_many
 from verifier.registry import bulk, changes, queries
 from verifier.registry.database import Registry
 from verifier.registry.facts import Client, Key, Version, metadata_text
@@ -236,7 +235,7 @@ def _insert(connection: Connection, first: Key, key_ids: list[str], tags: list[b
     label = first.label
     ordinals = range(first.ordinal, first.ordinal + len(tags))
     version_ordinals = range(label.ordinal, label.ordinal + len(tags))
-    encoded = encode_many(shape_of(records.record_of(first, label)), key_ids, tags, version_ordinals)
+    encoded = encode_many(records.record_of(first, label), key_ids, tags, version_ordinals)
     shared, texts = _alike(bulk.KEY_COLUMNS, key_row(first), but=2)
     bulk.insert_keys(connection, zip(ordinals, key_ids, *texts, strict=False), shared)
     shared, _ = _alike(bulk.VERSION_COLUMNS, version_row(first, label, encoded[0]), but=4)

@@ -7,13 +7,8 @@ from dataclasses import dataclass, field
 
 from verifier.control.lifecycle import check_time, check_window, earliest
 from verifier.errors import InvalidInput
+from verifier.keyring.records import METADATA_BYTES_MAX, METADATA_PAIRS_MAX, RULES_MAX, SCOPE_BYTES_MAX, SCOPES_MAX
 from verifier.tokens import DEFAULT_PREFIX, check_prefix
-
-SCOPES_MAX = 64
-SCOPE_BYTES_MAX = 128
-RULES_MAX = 64
-METADATA_PAIRS_MAX = 16
-METADATA_BYTES_MAX = 1024
 
 _ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _SCOPE = re.compile(r"[\x21\x23-\x2b\x2d-\x5b\x5d-\x7e]+")  # scope-token of RFC 6749, without the comma
