@@ -1,6 +1,7 @@
 """Outcomes of calls in a form that two implementations can be compared in."""
 
 from collections.abc import Callable
+from typing import Any
 
 import grpc
 
@@ -43,11 +44,11 @@ def outcome(method: Callable[[bytes], bytes], message: bytes, *, batch: bool = F
     return "OK", batch_without_staleness(response) if batch else without_staleness(response)
 
 
-def outcome_of_call(call: Callable[..., bytes], message: bytes, *, batch: bool = False) -> Outcome:
-    """Make a call over a channel; ``call`` is a grpcio multicallable from bytes to bytes."""
+def settled(call: Any, *, batch: bool = False) -> Outcome:
+    """Wait for a call that grpcio made, a future from bytes to bytes."""
     try:
-        response = call(message, timeout=10)
-    except grpc.RpcError as error:
-        sent = dict(error.trailing_metadata() or ())  # type: ignore[attr-defined]
-        return error.code().name, {name: sent[name] for name in TRAILERS if name in sent}  # type: ignore[attr-defined]
+        response = call.result()
+    except grpc.RpcError:
+        sent = dict(call.trailing_metadata() or ())
+        return call.code().name, {name: sent[name] for name in TRAILERS if name in sent}
     return "OK", batch_without_staleness(response) if batch else without_staleness(response)
