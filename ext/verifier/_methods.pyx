@@ -1,0 +1,41 @@
+"""Which method answers which path, how it is counted, and how large its requests may be.
+
+The methods themselves know nothing of paths, streams or sockets: another one needs a line here.
+"""
+
+from libc.string cimport strlen
+
+from verifier._echo cimport echo
+from verifier._health cimport health_check
+from verifier._service cimport METHOD_HEALTH, METHOD_OTHER, METHOD_VERIFY, METHOD_VERIFY_BATCH, method_t
+from verifier._verify cimport verify, verify_batch
+
+cdef enum:
+    # A key of 512 bytes, 64 scopes of 128 and an address, with room for fields of later versions.
+    VERIFY_BYTES_MAX = 32768
+    HEALTH_BYTES_MAX = 4096
+
+
+cdef void add(routes_t* routes, const char* path, method_t method, int number, size_t message_bytes_max) noexcept nogil:
+    routes.routes[routes.count].path = path
+    routes.routes[routes.count].path_length = strlen(path)
+    routes.routes[routes.count].method = method
+    routes.routes[routes.count].number = number
+    routes.routes[routes.count].message_bytes_max = message_bytes_max
+    routes.count += 1
+
+
+cdef size_t least(size_t one, size_t other) noexcept nogil:
+    return one if one < other else other
+
+
+cdef void add_service(routes_t* routes, size_t message_bytes_max) noexcept nogil:
+    add(routes, b"/verifier.v1.VerifierService/Verify", verify, METHOD_VERIFY,
+        least(VERIFY_BYTES_MAX, message_bytes_max))
+    add(routes, b"/verifier.v1.VerifierService/VerifyBatch", verify_batch, METHOD_VERIFY_BATCH, message_bytes_max)
+    add(routes, b"/grpc.health.v1.Health/Check", health_check, METHOD_HEALTH,
+        least(HEALTH_BYTES_MAX, message_bytes_max))
+
+
+cdef void add_echo(routes_t* routes, size_t message_bytes_max) noexcept nogil:
+    add(routes, b"/verifier.test.Echo/Echo", echo, METHOD_OTHER, message_bytes_max)

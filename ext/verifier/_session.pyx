@@ -1,0 +1,359 @@
+"""HTTP/2 on nghttp2, the server's side, free of sockets.
+
+nghttp2 keeps framing, HPACK, flow control and its validation of headers. What it leaves to us are limits: it counts
+almost nothing against a client that is only annoying. So each connection has two budgets, for resets in either
+direction and for frames that ask for nothing, and an account of the memory that it makes us hold. Window for more
+requests is given only while the client takes its answers, which turns a slow reader's pressure back to its source.
+"""
+
+from libc.stddef cimport size_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t
+from libc.string cimport memcpy, memset
+
+from verifier._call cimport call_begin, call_data, call_drop_request, call_header, call_keep, call_run
+from verifier._memory cimport pool_give, pool_take
+from verifier._reply cimport drop_reply, send_refusal, send_reply
+from verifier._transport cimport CLOSED_BUDGET, CLOSED_PROTOCOL, refusal_t
+from verifier.nghttp2 cimport *
+
+cdef enum:
+    SMALL_DATA_BYTES = 1024    # DATA below this that does not end a request costs a control frame
+    CONTROL_PER_CALL = 8       # control frames that a call gives back: window updates, pings of its client
+    BACKPRESSURE_PART = 3      # replies over this part of what may be held: no more window
+
+cdef nghttp2_session_callbacks* CALLBACKS
+cdef nghttp2_option* OPTIONS
+
+
+# --- Budgets ---------------------------------------------------------------------------------------------------------
+
+cdef void calm(session_t* session) noexcept nogil:
+    """Send the client away: ENHANCE_YOUR_CALM."""
+    if session.reason == 0:
+        session.reason = CLOSED_BUDGET
+        nghttp2_session_terminate_session(session.h2, NGHTTP2_ENHANCE_YOUR_CALM)
+
+
+cdef inline void spend_control(session_t* session) noexcept nogil:
+    session.control_left -= 1
+    if session.control_left < 0:
+        calm(session)
+
+
+cdef inline void spend_reset(session_t* session) noexcept nogil:
+    session.resets_left -= 1
+    if session.resets_left < 0:
+        calm(session)
+
+
+cdef int64_t refilled(int64_t left, int64_t burst, int64_t per_s, int64_t elapsed_ms) noexcept nogil:
+    left += per_s * elapsed_ms // 1000
+    return burst if left > burst else left
+
+
+cdef void session_refill(session_t* session, int64_t elapsed_ms) noexcept nogil:
+    session.resets_left = refilled(session.resets_left, session.service.limits.resets_burst,
+                                   session.service.limits.resets_per_s, elapsed_ms)
+    session.control_left = refilled(session.control_left, session.service.limits.control_burst,
+                                    session.service.limits.control_per_s, elapsed_ms)
+
+
+# --- Calls -----------------------------------------------------------------------------------------------------------
+
+cdef call_t* open_call(session_t* session, int32_t stream_id) noexcept nogil:
+    cdef call_t* call = <call_t*>pool_take(&session.service.pool, sizeof(call_t))
+    if call == NULL:
+        return NULL
+    memset(call, 0, sizeof(call_t))
+    call.stream_id = stream_id
+    call.next = session.calls
+    if session.calls != NULL:
+        session.calls.previous = call
+    session.calls = call
+    session.call_count += 1
+    session.service.transport.streams += 1
+    return call
+
+
+cdef void close_call(session_t* session, call_t* call) noexcept nogil:
+    call_drop_request(session.service, call, &session.held)
+    drop_reply(session, call)
+    if call.previous != NULL:
+        call.previous.next = call.next
+    else:
+        session.calls = call.next
+    if call.next != NULL:
+        call.next.previous = call.previous
+    session.call_count -= 1
+    if session.current == call:
+        session.current = NULL
+    if session.recent == call:
+        session.recent = NULL
+    if session.borrower == call:
+        session.borrower = NULL
+    pool_give(&session.service.pool, call)
+
+
+cdef inline call_t* find_call(session_t* session, int32_t stream_id) noexcept nogil:
+    if session.recent == NULL or session.recent.stream_id != stream_id:
+        session.recent = <call_t*>nghttp2_session_get_stream_user_data(session.h2, stream_id)
+    return session.recent
+
+
+cdef void answer(session_t* session, call_t* call) noexcept nogil:
+    """Answer a call whose request is complete, or refused early."""
+    cdef const refusal_t* refusal
+    if call.answered:
+        return
+    call.answered = True
+    refusal = call_run(session.service, call, session.replies_held)
+    if refusal != NULL:
+        send_refusal(session, call, refusal)
+    else:
+        send_reply(session, call)
+    call_drop_request(session.service, call, &session.held)
+    if session.borrower == call:
+        session.borrower = NULL
+    if session.control_left < session.service.limits.control_burst:
+        session.control_left += CONTROL_PER_CALL
+
+
+cdef void end_of_request(session_t* session, call_t* call) noexcept nogil:
+    if call != NULL:
+        call.reset_when_answered = False
+        answer(session, call)
+
+
+cdef void keep_borrowed(session_t* session) noexcept nogil:
+    """Copy the message that lies in the receive buffer, which is about to be used again."""
+    cdef call_t* call = session.borrower
+    session.borrower = NULL
+    if call != NULL:
+        call_keep(session.service, call, &session.held)
+        if call.reset_when_answered:
+            answer(session, call)
+
+
+# --- What nghttp2 calls ----------------------------------------------------------------------------------------------
+
+cdef int on_begin_headers(nghttp2_session* h2, const nghttp2_frame* frame, void* user) noexcept nogil:
+    cdef session_t* session = <session_t*>user
+    if frame.headers.cat != NGHTTP2_HCAT_REQUEST:
+        session.current = find_call(session, frame.hd.stream_id)
+        return 0
+    session.current = open_call(session, frame.hd.stream_id)
+    if session.current == NULL:
+        return NGHTTP2_ERR_CALLBACK_FAILURE
+    session.recent = session.current
+    nghttp2_session_set_stream_user_data(h2, frame.hd.stream_id, session.current)
+    return 0
+
+
+cdef int on_header(nghttp2_session* h2, const nghttp2_frame* frame, const uint8_t* name, size_t name_length,
+                   const uint8_t* value, size_t value_length, uint8_t flags, void* user) noexcept nogil:
+    cdef session_t* session = <session_t*>user
+    if session.current != NULL and not call_header(session.service, session.current, name, name_length, value,
+                                                   value_length):
+        return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE
+    return 0
+
+
+cdef int on_data_chunk(nghttp2_session* h2, uint8_t flags, int32_t stream_id, const uint8_t* data, size_t length,
+                       void* user) noexcept nogil:
+    cdef session_t* session = <session_t*>user
+    cdef call_t* call = find_call(session, stream_id)
+    session.unconsumed += length
+    if call == NULL or call.answered:
+        return 0
+    call_data(session.service, call, &session.held, data, length)
+    if call.borrowed != NULL:
+        if session.borrower != NULL and session.borrower != call:
+            keep_borrowed(session)
+        session.borrower = call
+    else:
+        nghttp2_session_consume_stream(h2, stream_id, length)
+    if call.reset_when_answered:
+        answer(session, call)
+    return 0
+
+
+cdef int on_frame_recv(nghttp2_session* h2, const nghttp2_frame* frame, void* user) noexcept nogil:
+    cdef session_t* session = <session_t*>user
+    cdef bint ends = frame.hd.flags & NGHTTP2_FLAG_END_STREAM != 0
+    if frame.hd.type == NGHTTP2_DATA:
+        if ends:
+            end_of_request(session, find_call(session, frame.hd.stream_id))
+        elif frame.hd.length < SMALL_DATA_BYTES:
+            spend_control(session)
+    elif frame.hd.type == NGHTTP2_HEADERS:
+        if session.current != NULL:
+            if frame.headers.cat == NGHTTP2_HCAT_REQUEST:
+                call_begin(session.current)
+            if ends:
+                end_of_request(session, session.current)
+        session.current = NULL
+    else:
+        on_control_frame(session, frame)
+    return 0
+
+
+cdef void on_control_frame(session_t* session, const nghttp2_frame* frame) noexcept nogil:
+    cdef bint acknowledges = frame.hd.flags & NGHTTP2_FLAG_ACK != 0
+    spend_control(session)
+    if frame.hd.type == NGHTTP2_SETTINGS and not acknowledges:
+        session.ready = True
+    elif frame.hd.type == NGHTTP2_PING and acknowledges and session.leaving == NOTICE_GIVEN:
+        session_leave(session)
+    elif frame.hd.type == NGHTTP2_RST_STREAM:
+        session.service.transport.resets_in += 1
+        spend_reset(session)
+    elif frame.hd.type == NGHTTP2_GOAWAY:
+        session.going_away = True
+
+
+cdef int on_invalid_frame(nghttp2_session* h2, const nghttp2_frame* frame, int error, void* user) noexcept nogil:
+    cdef session_t* session = <session_t*>user
+    session.service.transport.protocol_errors += 1
+    return 0
+
+
+cdef int on_frame_send(nghttp2_session* h2, const nghttp2_frame* frame, void* user) noexcept nogil:
+    cdef session_t* session = <session_t*>user
+    cdef call_t* call
+    if frame.hd.type == NGHTTP2_HEADERS:
+        if frame.hd.flags & NGHTTP2_FLAG_END_STREAM:
+            # Only now: submitted together with the answer, the reset would overtake and drop it.
+            call = find_call(session, frame.hd.stream_id)
+            if call != NULL and call.reset_when_answered:
+                nghttp2_submit_rst_stream(h2, 0, frame.hd.stream_id, NGHTTP2_NO_ERROR)
+    elif frame.hd.type == NGHTTP2_RST_STREAM:
+        session.service.transport.resets_out += 1
+        spend_reset(session)
+    elif frame.hd.type == NGHTTP2_GOAWAY:
+        session.going_away = True
+        session.service.transport.goaways += 1
+        if session.leaving == STAYING and session.reason == 0:
+            session.reason = CLOSED_PROTOCOL
+    return 0
+
+
+cdef int on_stream_close(nghttp2_session* h2, int32_t stream_id, uint32_t error_code, void* user) noexcept nogil:
+    cdef session_t* session = <session_t*>user
+    cdef call_t* call = find_call(session, stream_id)
+    if call != NULL:
+        close_call(session, call)
+    return 0
+
+
+cdef bint prepare() noexcept nogil:
+    global CALLBACKS, OPTIONS
+    if nghttp2_session_callbacks_new(&CALLBACKS) != 0 or nghttp2_option_new(&OPTIONS) != 0:
+        return False
+    nghttp2_session_callbacks_set_on_begin_headers_callback(CALLBACKS, on_begin_headers)
+    nghttp2_session_callbacks_set_on_header_callback(CALLBACKS, on_header)
+    nghttp2_session_callbacks_set_on_frame_recv_callback(CALLBACKS, on_frame_recv)
+    nghttp2_session_callbacks_set_on_frame_send_callback(CALLBACKS, on_frame_send)
+    nghttp2_session_callbacks_set_on_invalid_frame_recv_callback(CALLBACKS, on_invalid_frame)
+    nghttp2_session_callbacks_set_on_data_chunk_recv_callback(CALLBACKS, on_data_chunk)
+    nghttp2_session_callbacks_set_on_stream_close_callback(CALLBACKS, on_stream_close)
+    nghttp2_option_set_no_auto_window_update(OPTIONS, 1)
+    nghttp2_option_set_no_closed_streams(OPTIONS, 1)
+    nghttp2_option_set_max_reserved_remote_streams(OPTIONS, 0)
+    return True
+
+
+if not prepare():
+    raise MemoryError
+
+
+# --- The seam --------------------------------------------------------------------------------------------------------
+
+cdef session_t* session_open(service_t* service) noexcept nogil:
+    cdef nghttp2_settings_entry settings[3]
+    cdef session_t* session = <session_t*>pool_take(&service.pool, sizeof(session_t))
+    if session == NULL:
+        return NULL
+    memset(session, 0, sizeof(session_t))
+    session.service = service
+    session.resets_left = service.limits.resets_burst
+    session.control_left = service.limits.control_burst
+    if nghttp2_session_server_new3(&session.h2, CALLBACKS, session, OPTIONS, &service.memory) != 0:
+        pool_give(&service.pool, session)
+        return NULL
+    settings[0].settings_id = NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS
+    settings[0].value = service.limits.streams_max
+    settings[1].settings_id = NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE
+    settings[1].value = service.limits.header_bytes_max
+    settings[2].settings_id = NGHTTP2_SETTINGS_NO_RFC7540_PRIORITIES
+    settings[2].value = 1
+    nghttp2_submit_settings(session.h2, NGHTTP2_FLAG_NONE, settings, 3)
+    return session
+
+
+cdef void session_close(session_t* session) noexcept nogil:
+    while session.calls != NULL:
+        close_call(session, session.calls)
+    nghttp2_session_del(session.h2)
+    pool_give(&session.service.pool, session)
+
+
+cdef bint give_window(session_t* session) noexcept nogil:
+    """Let the client send as much as was taken in, unless it leaves too many answers untaken."""
+    if (session.unconsumed == 0
+            or session.replies_held > session.service.limits.held_bytes_max // BACKPRESSURE_PART):
+        return False
+    nghttp2_session_consume_connection(session.h2, session.unconsumed)
+    session.unconsumed = 0
+    return True
+
+
+cdef bint session_feed(session_t* session, const uint8_t* data, size_t length) noexcept nogil:
+    cdef ssize_t taken = nghttp2_session_mem_recv(session.h2, data, length)
+    keep_borrowed(session)
+    if taken < 0:
+        session.service.transport.protocol_errors += 1
+        session.reason = CLOSED_PROTOCOL
+        return False
+    give_window(session)
+    return True
+
+
+cdef size_t session_pull(session_t* session, uint8_t* room, size_t capacity) noexcept nogil:
+    cdef size_t filled = 0, count
+    cdef ssize_t length
+    while capacity - filled >= FRAME_BYTES_MAX:
+        if session.frame_length == 0:
+            length = nghttp2_session_mem_send(session.h2, &session.frame)
+            if length < 0:
+                session.broken = True
+                break
+            if length == 0:
+                if give_window(session):
+                    continue
+                break
+            session.frame_length = length
+        count = session.frame_length if session.frame_length < capacity - filled else capacity - filled
+        memcpy(room + filled, session.frame, count)
+        session.frame += count
+        session.frame_length -= count
+        filled += count
+    return filled
+
+
+cdef bint session_done(session_t* session) noexcept nogil:
+    return (session.going_away and session.frame_length == 0
+            and not nghttp2_session_want_read(session.h2) and not nghttp2_session_want_write(session.h2))
+
+
+cdef void session_give_notice(session_t* session) noexcept nogil:
+    if session.leaving == STAYING and session.reason == 0:
+        session.leaving = NOTICE_GIVEN
+        nghttp2_submit_shutdown_notice(session.h2)
+        nghttp2_submit_ping(session.h2, NGHTTP2_FLAG_NONE, NULL)
+
+
+cdef void session_leave(session_t* session) noexcept nogil:
+    if session.leaving != LEAVING and session.reason == 0:
+        session.leaving = LEAVING
+        nghttp2_submit_goaway(session.h2, NGHTTP2_FLAG_NONE, nghttp2_session_get_last_proc_stream_id(session.h2),
+                              NGHTTP2_NO_ERROR, NULL, 0)

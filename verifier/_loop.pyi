@@ -1,0 +1,47 @@
+from typing import TypedDict
+
+from verifier._view import View
+from verifier.limits import Limits
+
+REASON_NAMES: tuple[str, ...]
+
+class Counters(TypedDict):
+    index: int
+    connections: int
+    accepted: int
+    opened: int
+    handed: int
+    closed: dict[str, int]
+    bytes_in: int
+    bytes_out: int
+    turns: int
+    streams: int
+    goaways: int
+    resets_in: int
+    resets_out: int
+    protocol_errors: int
+    accept_pauses: int
+    clock_steps_back: int
+    verdicts: list[int]
+    calls: list[list[int]]
+    latency_bounds_us: list[int]
+    latency_counts: list[int]
+    latency_sum_us: float
+
+class Loop:
+    limits: Limits
+    index: int
+    running: bool
+    def __init__(
+        self, limits: Limits | None = None, index: int = 0, spin_us: int = 0, methods: str = "service"
+    ) -> None: ...
+    def add_listener(self, fd: int) -> None: ...
+    def add_peer(self, peer: Loop) -> None: ...
+    def run(self) -> None: ...
+    def publish(self, view: View) -> None: ...
+    def seen(self, view: View) -> bool: ...
+    def drain(self, timeout_s: float) -> None: ...
+    def stop(self) -> None: ...
+    @property
+    def connections(self) -> int: ...
+    def counters(self) -> Counters: ...

@@ -1,0 +1,156 @@
+"""The event loops of a node as one: threads, listening sockets, what they serve, and how they end."""
+
+import atexit
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from verifier._loop import Loop
+from verifier._view import View
+from verifier.errors import Conflict
+from verifier.limits import Limits
+from verifier.server.listeners import Listener, open_listeners
+
+ACKNOWLEDGE_TIMEOUT_S = 5.0
+JOIN_TIMEOUT_S = 10.0
+FIRST_PAUSE_S = 0.00005  # a loop that is busy takes a view within its turn, one that sleeps is woken
+LAST_PAUSE_S = 0.005
+
+
+class LoopGroup:
+    """N event loops; the first accepts, and hands each connection to the loop with the fewest.
+
+    Args:
+        addresses: where to listen, see :func:`verifier.server.listeners.parse_address`.
+        threads: how many loops; as many as there are cores to spend.
+        limits: what clients may take; the defaults when None.
+        spin_us: microseconds a loop goes on looking for work before it sleeps.
+        socket_mode: permissions of Unix sockets.
+        methods: see :class:`verifier._loop.Loop`.
+    """
+
+    def __init__(
+        self, addresses: Sequence[str] = (), *, threads: int = 1, limits: Limits | None = None, spin_us: int = 0,
+        socket_mode: int = 0o660, methods: str = "service",
+    ) -> None:  # fmt: skip
+        self.loops = [Loop(limits, index, spin_us, methods) for index in range(threads)]
+        for peer in self.loops[1:]:
+            self.loops[0].add_peer(peer)
+        self.addresses: list[str] = []
+        """As bound, with the ports that the kernel chose for port 0; empty before the start."""
+        self.unacknowledged = 0
+        """Publications that a loop did not take in time."""
+        self._wanted = addresses
+        self._socket_mode = socket_mode
+        self._listeners: list[Listener] = []
+        self._threads: list[threading.Thread] = []
+        self._publishing = threading.Lock()
+
+    def start(self) -> None:
+        """Listen, and start the threads. They are daemons, so a forgotten group cannot hang the interpreter's exit.
+
+        Raises:
+            VerifierError: an address cannot be listened on, see :mod:`verifier.server.listeners`; nothing was started.
+        """
+        self._listeners = open_listeners(self._wanted, self._socket_mode)
+        for listener in self._listeners:
+            self.loops[0].add_listener(listener.fileno())
+        self.addresses = [str(listener.address) for listener in self._listeners]
+        atexit.register(self.stop)
+        for loop in self.loops:
+            thread = threading.Thread(target=loop.run, name=f"verifier-loop-{loop.index}", daemon=True)
+            self._threads.append(thread)
+            thread.start()
+
+    def publish(self, view: View, timeout_s: float = ACKNOWLEDGE_TIMEOUT_S) -> bool:
+        """Let all loops serve a view; before the start, it is the one they start with.
+
+        Returns:
+            True when every running loop uses it and none older. Otherwise a loop may still use an older one: it keeps
+            that referenced until it has taken a later one, so nothing is freed under a loop.
+
+        Raises:
+            Conflict: another thread is publishing.
+        """
+        if not self._publishing.acquire(blocking=False):
+            raise Conflict("another publication is being handed to the loops")
+        try:
+            for loop in self.loops:
+                loop.publish(view)
+            return self._wait_until_seen(view, timeout_s)
+        finally:
+            self._publishing.release()
+
+    def _wait_until_seen(self, view: View, timeout_s: float) -> bool:
+        deadline = time.monotonic() + timeout_s
+        pause_s = FIRST_PAUSE_S
+        # All are asked, not only until one is behind: asking is what lets go of older views.
+        while any([not loop.seen(view) and loop.running for loop in self.loops]):
+            if time.monotonic() >= deadline:
+                self.unacknowledged += 1
+                return False
+            time.sleep(pause_s)
+            pause_s = min(2 * pause_s, LAST_PAUSE_S)
+        return True
+
+    @property
+    def drained(self) -> bool:
+        """Whether all loops have ended."""
+        return not any(thread.is_alive() for thread in self._threads)
+
+    @property
+    def connections(self) -> int:
+        """Open connections, over all loops."""
+        return sum(loop.connections for loop in self.loops)
+
+    def drain(self, timeout_s: float = 86400.0) -> None:
+        """Begin to end: not serving, no new connections, clients asked to go; return at once. Then `join` or `stop`."""
+        for loop in self.loops:
+            loop.drain(timeout_s)
+        self._close_listeners()
+
+    def stop(self) -> None:
+        """End at once; calls in flight are lost. Returns when the threads have ended."""
+        for loop in self.loops:
+            loop.stop()
+        self._close_listeners()
+        self.join(JOIN_TIMEOUT_S)
+        atexit.unregister(self.stop)
+
+    def join(self, timeout_s: float | None = None) -> bool:
+        """Wait for the threads to end; False when they have not within the time."""
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        for thread in self._threads:
+            thread.join(None if deadline is None else max(0.0, deadline - time.monotonic()))
+        return self.drained
+
+    def _close_listeners(self) -> None:
+        for listener in self._listeners:
+            listener.close()
+        self._listeners = []
+
+    def counters(self) -> list[dict[str, Any]]:
+        """Return what each loop has counted, see :meth:`verifier._loop.Loop.counters`."""
+        return [dict(loop.counters()) for loop in self.loops]
+
+    def totals(self) -> dict[str, Any]:
+        """Return the counters added up over the loops, in the same form."""
+        return add_up(self.counters())
+
+
+def add_up(each: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Add counters of the same form, however nested; the bounds of the histogram stay."""
+    return {
+        name: each[0][name] if name == "latency_bounds_us" else _sum([counters[name] for counters in each])
+        for name in each[0] if name != "index"
+    }  # fmt: skip
+
+
+def _sum(values: Sequence[Any]) -> Any:
+    first = values[0]
+    if isinstance(first, dict):
+        return {key: _sum([value[key] for value in values]) for key in first}
+    if isinstance(first, list):
+        return [_sum(row) for row in zip(*values, strict=True)]
+    return sum(values)
