@@ -22,41 +22,38 @@ class LoopGroup:
     """N event loops; the first accepts, and hands each connection to the loop with the fewest.
 
     Args:
-        addresses: where to listen, see :func:`verifier.server.listeners.parse_address`.
         threads: how many loops; as many as there are cores to spend.
         limits: what clients may take; the defaults when None.
         spin_us: microseconds a loop goes on looking for work before it sleeps.
-        socket_mode: permissions of Unix sockets.
         methods: see :class:`verifier._loop.Loop`.
     """
 
     def __init__(
-        self, addresses: Sequence[str] = (), *, threads: int = 1, limits: Limits | None = None, spin_us: int = 0,
-        socket_mode: int = 0o660, methods: str = "service",
-    ) -> None:  # fmt: skip
+        self, threads: int = 1, limits: Limits | None = None, *, spin_us: int = 0, methods: str = "service"
+    ) -> None:
         self.loops = [Loop(limits, index, spin_us, methods) for index in range(threads)]
         for peer in self.loops[1:]:
             self.loops[0].add_peer(peer)
-        self.addresses: list[str] = []
-        """As bound, with the ports that the kernel chose for port 0; empty before the start."""
-        self.unacknowledged = 0
-        """Publications that a loop did not take in time."""
-        self._wanted = addresses
-        self._socket_mode = socket_mode
+        self.stuck_views: list[View] = []
+        """Views that some loop did not take in time, so that it may still use the one before."""
         self._listeners: list[Listener] = []
         self._threads: list[threading.Thread] = []
         self._publishing = threading.Lock()
 
-    def start(self) -> None:
-        """Listen, and start the threads. They are daemons, so a forgotten group cannot hang the interpreter's exit.
+    def listen(self, addresses: Sequence[str], socket_mode: int = 0o660) -> list[str]:
+        """Bind addresses, all or none, before the start; return them as bound, with the ports chosen for port 0.
 
         Raises:
-            VerifierError: an address cannot be listened on, see :mod:`verifier.server.listeners`; nothing was started.
+            VerifierError: see :mod:`verifier.server.listeners`.
         """
-        self._listeners = open_listeners(self._wanted, self._socket_mode)
-        for listener in self._listeners:
+        opened = open_listeners(addresses, socket_mode)
+        for listener in opened:
             self.loops[0].add_listener(listener.fileno())
-        self.addresses = [str(listener.address) for listener in self._listeners]
+        self._listeners += opened
+        return [str(listener.address) for listener in opened]
+
+    def start(self) -> None:
+        """Start the threads. They are daemons, so a forgotten group cannot hang the interpreter's exit."""
         atexit.register(self.stop)
         for loop in self.loops:
             thread = threading.Thread(target=loop.run, name=f"verifier-loop-{loop.index}", daemon=True)
@@ -86,25 +83,25 @@ class LoopGroup:
         deadline = time.monotonic() + timeout_s
         pause_s = FIRST_PAUSE_S
         # All are asked, not only until one is behind: asking is what lets go of older views.
-        while any([not loop.seen(view) and loop.running for loop in self.loops]):
+        while [loop for loop in self.loops if not loop.seen(view) and loop.running]:
             if time.monotonic() >= deadline:
-                self.unacknowledged += 1
+                self.stuck_views.append(view)
                 return False
             time.sleep(pause_s)
             pause_s = min(2 * pause_s, LAST_PAUSE_S)
         return True
 
     @property
-    def drained(self) -> bool:
-        """Whether all loops have ended."""
-        return not any(thread.is_alive() for thread in self._threads)
+    def running(self) -> bool:
+        """Whether any loop still runs."""
+        return any(thread.is_alive() for thread in self._threads)
 
     @property
     def connections(self) -> int:
         """Open connections, over all loops."""
         return sum(loop.connections for loop in self.loops)
 
-    def drain(self, timeout_s: float = 86400.0) -> None:
+    def drain(self, timeout_s: float) -> None:
         """Begin to end: not serving, no new connections, clients asked to go; return at once. Then `join` or `stop`."""
         for loop in self.loops:
             loop.drain(timeout_s)
@@ -123,31 +120,25 @@ class LoopGroup:
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         for thread in self._threads:
             thread.join(None if deadline is None else max(0.0, deadline - time.monotonic()))
-        return self.drained
+        return not self.running
 
     def _close_listeners(self) -> None:
         for listener in self._listeners:
             listener.close()
         self._listeners = []
 
-    def counters(self) -> list[dict[str, Any]]:
-        """Return what each loop has counted, see :meth:`verifier._loop.Loop.counters`."""
-        return [dict(loop.counters()) for loop in self.loops]
-
-    def totals(self) -> dict[str, Any]:
-        """Return the counters added up over the loops, in the same form."""
-        return add_up(self.counters())
-
-
-def add_up(each: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Add counters of the same form, however nested; the bounds of the histogram stay."""
-    return {
-        name: each[0][name] if name == "latency_bounds_us" else _sum([counters[name] for counters in each])
-        for name in each[0] if name != "index"
-    }  # fmt: skip
+    def counters(self) -> dict[str, Any]:
+        """Add up what the loops have counted, in the form of :meth:`verifier._loop.Loop.counters`; each under ``loops``."""
+        each = [dict(loop.counters()) for loop in self.loops]
+        total = {
+            name: each[0][name] if name == "latency_bounds_us" else _sum([counters[name] for counters in each])
+            for name in each[0] if name != "index"
+        }  # fmt: skip
+        return {**total, "loops": each}
 
 
 def _sum(values: Sequence[Any]) -> Any:
+    """Add values of the same form, however nested."""
     first = values[0]
     if isinstance(first, dict):
         return {key: _sum([value[key] for value in values]) for key in first}
