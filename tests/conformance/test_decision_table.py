@@ -5,18 +5,23 @@ asked within that second.
 """
 
 import time
+from collections.abc import Callable
+from contextlib import suppress
 
 import grpc
 import pytest
 
 from tests.conformance import reference, table
 from tests.conformance.comparing import without_staleness
-from tests.conformance.reference import Fault, Moment
+from tests.conformance.reference import Fault, Moment, World
 from tests.conformance.requests import BYTES, VARINT, piece, varint
 from tests.conformance.server import InProcess
 from tests.conformance.table import L0, L1, L2, ROWS
 from tests.conformance.worlds import view_of
+from tests.support.loops import running
 from verifier._answer import Answer
+from verifier._view import View
+from verifier.client._channel import VERIFY, VERIFY_BATCH
 from verifier.v1 import verifier_pb2 as pb
 
 T = 1_800_000_000
@@ -28,22 +33,31 @@ HEAD_FIELDS = {"verdict", "phase", "revision", "staleness_ms"}
 ALLOWED_FIELDS = {L0: HEAD_FIELDS, L1: HEAD_FIELDS | L1_FIELDS, L2: HEAD_FIELDS | L1_FIELDS | {"scopes", "metadata"}}
 
 
-def ask_compiled() -> tuple[int, list[bytes]]:
-    """Ask all rows of the compiled view within one second; return that second and the answers."""
+def ask_in_process(world: World, view: View, wait: Callable[[], None]) -> list[bytes]:
+    compiled = InProcess(world, view)
+    wait()
+    return [compiled.verify(table.message_of(number)) for number in range(len(ROWS))]
+
+
+def ask_node(_world: World, view: View, wait: Callable[[], None]) -> list[bytes]:
+    with running(view) as node, grpc.insecure_channel(node.target) as channel:
+        call = channel.unary_unary(VERIFY)
+        call(b"", timeout=10)
+        wait()
+        calls = [call.future(table.message_of(number), timeout=10) for number in range(len(ROWS))]
+        return [made.result() for made in calls]
+
+
+@pytest.fixture(scope="module", params=[ask_in_process, ask_node], ids=["view", "node"])
+def compiled(request) -> tuple[int, list[bytes]]:
+    """Ask all rows within one second that begins with their records' bounds; return that second and the answers."""
     for _ in range(5):
         t = int(time.time()) + 1
         world = table.world_at(t)
-        compiled = InProcess(world, view_of(world))
-        time.sleep(max(0.0, t + 0.005 - time.time()))
-        answers = [compiled.verify(table.message_of(number)) for number in range(len(ROWS))]
+        answers = request.param(world, view_of(world), lambda t=t: time.sleep(max(0.0, t + 0.01 - time.time())))
         if int(time.time()) == t:
             return t, answers
     raise AssertionError("the machine is too slow to ask all rows within a second")
-
-
-@pytest.fixture(scope="module")
-def compiled() -> tuple[int, list[bytes]]:
-    return ask_compiled()
 
 
 @pytest.mark.parametrize(("number", "row"), NUMBERED, ids=IDS)
@@ -153,3 +167,20 @@ def test_b24_an_empty_token_spoils_no_batch():
     message = piece(1, BYTES, GOOD) + piece(1, BYTES, b"") + piece(1, BYTES, GOOD)
     response = pb.VerifyBatchResponse.FromString(reference.verify_batch(table.world_at(T), Moment(T), message))
     assert [1, 2, 1] == [answer.verdict for answer in response.responses]
+
+
+# --- What the tables cannot say: counting -----------------------------------------------------------------------------
+
+
+def test_b23_only_calls_that_are_no_probe_are_counted():
+    t = int(time.time())
+    good, probe = GOOD, GOOD + piece(5, VARINT, varint(1))
+    with running(view_of(table.world_at(t))) as node, grpc.insecure_channel(node.target) as channel:
+        call = channel.unary_unary(VERIFY)
+        for message in (good, probe, probe, b"", GOOD + BAD_ADDRESS, GOOD + FUTURE):
+            with suppress(grpc.RpcError):
+                call(message, timeout=10)
+        batch = channel.unary_unary(VERIFY_BATCH)
+        batch(b"".join(piece(1, BYTES, message) for message in (good, probe, b"", b"")), timeout=10)
+        verdicts = node.loop.counters()["verdicts"]
+    assert {1: 2, 2: 3} == {verdict: count for verdict, count in enumerate(verdicts) if count}
