@@ -7,7 +7,7 @@ publications and hands them to the loops; the metrics port and the scrub have th
 import os
 import platform
 import signal
-from pathlib import Path
+import time
 
 from verifier import __version__
 from verifier._tag import Tagger
@@ -54,10 +54,7 @@ class Node(Observer):
             limits=load_limits(settings), highest=HighestServed(settings.state or home.state),
             poll_interval_s=settings.poll_interval / 1000, observer=self,
         )  # fmt: skip
-        self._loops = LoopGroup(
-            settings.listen, threads=settings.threads, limits=transport_limits(settings), spin_us=settings.spin_us,
-            socket_mode=int(settings.socket_mode, 8),
-        )  # fmt: skip
+        self._loops = LoopGroup(settings.threads, transport_limits(settings), spin_us=settings.spin_us)
         self.status = Status(self._follower, max_staleness_ms=settings.max_staleness)
         self.metrics = Metrics(self.status)
         self.metrics.registry.register(LoopCollector(self._loops))
@@ -80,8 +77,8 @@ class Node(Observer):
                 "/healthz": probe_page(lambda: True, lambda: "alive"),
                 "/readyz": probe_page(lambda: self.status.ready, lambda: self.status.state),
             })
+        self.status.addresses = tuple(self._loops.listen(settings.listen, int(settings.socket_mode, 8)))
         self._loops.start()
-        self.status.addresses = tuple(self._loops.addresses)
         self._follower.start()
         if self._scrubber is not None:
             self._scrubber.start()
@@ -136,7 +133,9 @@ class Node(Observer):
         self._log.error("the highest revision could not be recorded", reason=str(error))
 
     def _deliver(self, publication: Publication) -> None:
-        self._loops.publish(publication.view)
+        if not self._loops.publish(publication.view):
+            self._log.error("a loop did not take the publication in time; what it used before stays in memory",
+                            revision=publication.manifest.revision)
 
     def _damaged(self, sha256: str, offset: int) -> None:
         self._log.error("what is served has changed in memory or on disk; loading it again", keyring=sha256,
@@ -152,15 +151,15 @@ class Node(Observer):
     def _stop(self, signals: Signals, number: int) -> int:
         self._log.info("draining", signal=signal.Signals(number).name, timeout_ms=self.settings.drain_timeout)
         self.status.draining = True
-        self._loops.drain()
-        left_s = self.settings.drain_timeout / 1000
-        while not self._loops.drained and left_s > 0:
+        timeout_s = self.settings.drain_timeout / 1000
+        until = time.monotonic() + timeout_s
+        self._loops.drain(timeout_s)
+        while self._loops.running:
             if signals.next(DRAIN_LOOK_S) in STOPPING:
                 self._log.warning("stopping at once: a second signal came")
                 return CUT_OFF
-            left_s -= DRAIN_LOOK_S
-        if not self._loops.drained:
-            self._log.warning("stopping: calls were still in flight when the time was over")
+        if time.monotonic() >= until:
+            self._log.warning("stopped: calls were still in flight when the time was over")
             return CUT_OFF
         self._log.info("drained")
         return DONE
@@ -190,9 +189,6 @@ def transport_limits(settings: Settings) -> Limits:
 def serve(settings: Settings) -> int:
     """Run a node until it is told to stop; return the exit code. For the main thread."""
     logs.configure(settings.log_format, settings.log_level)
-    for address in settings.listen:
-        if address.startswith("unix:"):
-            Path(address.removeprefix("unix:")).absolute().parent.mkdir(parents=True, exist_ok=True)
     node = Node(settings)
     with Signals() as signals:
         try:
