@@ -1,0 +1,147 @@
+"""Keys by the ten thousand: the same as one by one, in files that are whole or not there."""
+
+import json
+import stat
+from collections.abc import Iterator
+from itertools import chain
+from pathlib import Path
+
+import pytest
+from sqlalchemy import inspect
+
+from verifier import tokens
+from verifier.control import directory, issuing
+from verifier.control.founding import found
+from verifier.control.records import encoded
+from verifier.control.terms import Terms
+from verifier.errors import Conflict, InvalidInput, NotFound, Unavailable
+from verifier.registry import bulk, queries
+from verifier.registry.database import Registry, open_registry
+from verifier.store.home import Home
+
+PEPPERS = [b"p" * 32]
+TERMS = Terms(scopes=("read", "trade"), rules=("10.0.0.0/8",), metadata={"tier": "gold"}, expires_at=4_000_000_000)
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Iterator[Registry]:
+    home = Home(tmp_path / "home")
+    found(home)
+    with open_registry(home) as registry:
+        directory.create_client(registry, "acme")
+        yield registry
+
+
+def stored_records(registry: Registry) -> dict[bytes, bytes]:
+    with registry.read() as connection:
+        return dict(chain.from_iterable(queries.iterate_records(connection)))
+
+
+def index_names(registry: Registry) -> set[str | None]:
+    return {index["name"] for table in ("keys", "versions") for index in inspect(registry.engine).get_indexes(table)}
+
+
+@pytest.mark.parametrize("rebuild_rows_min", [1, 1_000_000], ids=["indexes made anew", "indexes kept"])
+def test_many_keys_are_like_single_ones(
+    registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rebuild_rows_min: int
+):
+    monkeypatch.setattr(issuing, "BATCH", 7_000)
+    monkeypatch.setattr(bulk, "REBUILD_ROWS_MIN", rebuild_rows_min)
+    indexes = index_names(registry)
+    single = directory.issue_key(registry, PEPPERS, "acme", TERMS)
+    stages: list[tuple[str, int, int]] = []
+    files = directory.issue_keys(registry, PEPPERS, "acme", TERMS, count=20_000, output=tmp_path / "tokens.txt",
+                                 progress=lambda *stage: stages.append(stage))
+    assert [(7_000, 20_000), (14_000, 20_000), (20_000, 20_000)] == [s[1:] for s in stages if s[0] == "keys"]
+    assert files == [tmp_path / "tokens.txt", tmp_path / "tokens.txt.ids"]
+    made, key_ids = (file.read_text().splitlines() for file in files)
+    assert len(set(made)) == len(set(key_ids)) == 20_000
+    assert all(stat.S_IMODE(file.stat().st_mode) == 0o600 for file in files)
+
+    stored = stored_records(registry)
+    keys = {key.key_id: key for key in directory.list_keys(registry)}
+    assert len(stored) == len(keys) == 20_001
+    for token, key_id in zip(made, key_ids, strict=True):
+        key = keys[key_id]
+        assert key.label.tag == tokens.tag(token, PEPPERS)
+        assert stored[key.label.tag] == encoded(key, key.label)
+    first = keys[key_ids[0]]
+    alike = ("client_id", "scopes", "rules", "metadata", "prefix", "enabled", "expires_at")
+    assert [getattr(single.key, name) for name in alike] == [getattr(first, name) for name in alike]
+    assert list(range(1, 20_002)) == sorted(key.label.ordinal for key in keys.values())
+    assert index_names(registry) == indexes
+    with registry.read() as connection:
+        assert queries.state(connection).pending_changes == 20_001
+
+
+def test_json_lines_name_the_keys(registry: Registry, tmp_path: Path):
+    files = directory.issue_keys(registry, PEPPERS, "acme", Terms(), count=50, output=tmp_path / "t", as_jsonl=True)
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["t"]
+    for line in files[0].read_text().splitlines():
+        body = json.loads(line)
+        key = directory.show_key(registry, body["key_id"])
+        assert key.label.tag == tokens.tag(body["token"], PEPPERS)
+        assert (body["client_id"], body["version"]) == ("acme", 1)
+
+
+@pytest.mark.parametrize("taken", ["tokens.txt", "tokens.txt.ids"])
+def test_no_file_is_overwritten(registry: Registry, tmp_path: Path, taken: str):
+    (tmp_path / taken).write_text("precious")
+    with pytest.raises(Conflict) as caught:
+        directory.issue_keys(registry, PEPPERS, "acme", Terms(), count=5, output=tmp_path / "tokens.txt")
+    assert caught.value.code == "FILE_EXISTS"
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == [taken]
+    assert (tmp_path / taken).read_text() == "precious"
+    assert not stored_records(registry)
+
+
+def test_a_name_taken_meanwhile_is_not_overwritten(registry: Registry, tmp_path: Path):
+    def take(stage: str, done: int, total: int) -> None:
+        if stage == "commit":
+            (tmp_path / "tokens.txt.ids").write_text("precious")
+
+    with pytest.raises(Conflict):
+        directory.issue_keys(registry, PEPPERS, "acme", Terms(), count=5, output=tmp_path / "tokens.txt", progress=take)
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["tokens.txt.ids"]
+    assert (tmp_path / "tokens.txt.ids").read_text() == "precious"
+    assert not stored_records(registry)
+
+
+def test_an_error_leaves_neither_files_nor_keys(registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(issuing, "BATCH", 10)
+
+    def fail(stage: str, done: int, total: int) -> None:
+        if done == 20:
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        directory.issue_keys(registry, PEPPERS, "acme", Terms(), count=30, output=tmp_path / "t", progress=fail)
+    assert not [path for path in tmp_path.iterdir() if path.is_file()]
+    assert not stored_records(registry)
+    assert directory.issue_keys(registry, PEPPERS, "acme", Terms(), count=30, output=tmp_path / "t")
+
+
+def test_a_tag_that_comes_twice_rolls_back(registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    lines, tags = issuing.make_tokens(b"vk_live", 10, PEPPERS)
+    monkeypatch.setattr(issuing, "make_tokens", lambda *_: (lines, tags))
+    monkeypatch.setattr(issuing, "BATCH", 10)
+    for rows_min in (1, 1_000_000):
+        monkeypatch.setattr(bulk, "REBUILD_ROWS_MIN", rows_min)
+        with pytest.raises(Conflict) as caught:
+            directory.issue_keys(registry, PEPPERS, "acme", Terms(), count=20, output=tmp_path / "t")
+        assert caught.value.code == "DUPLICATE"
+        assert not stored_records(registry)
+        assert not (tmp_path / "t").exists()
+
+
+def test_what_cannot_be_made(registry: Registry, tmp_path: Path):
+    for expected, client, terms, count, output in (
+        (NotFound, "nobody", Terms(), 5, tmp_path / "t"),
+        (InvalidInput, "acme", Terms(scopes=("a b",)), 5, tmp_path / "t"),
+        (InvalidInput, "acme", Terms(expires_at=1), 5, tmp_path / "t"),
+        (InvalidInput, "acme", Terms(), 0, tmp_path / "t"),
+        (Unavailable, "acme", Terms(), 5, tmp_path / "no" / "folder" / "t"),
+    ):
+        with pytest.raises(expected):
+            directory.issue_keys(registry, PEPPERS, client, terms, count=count, output=output)
+    assert not [path for path in tmp_path.iterdir() if path.is_file()]
