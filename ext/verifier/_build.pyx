@@ -1,45 +1,28 @@
-"""Finds the records in a finished keyring file, makes the index over them, and surveys them.
+"""Makes the index over the records of a finished keyring file, and surveys them.
 
-`docs/keyring-format.md` is the specification. The scan reads the file page after page (by pread: touching a map would
-count as memory of the process) and finds the records of `keys`. LMDB writes the leaves of an append in ascending order;
-the scan checks that. `make_slots` and `survey` stand on top of it.
+`docs/keyring-format.md` is the specification; the records are found by the scan of `leaves.pxd`.
 """
 
+cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport free, malloc
-from libc.string cimport memcmp, memcpy, memset
+from libc.stdlib cimport free
+from libc.string cimport memcpy, memset
 
 from verifier._lookup cimport (
     ABSENT_FLAG, AT_CLIENT, AT_END, AT_FLAGS, AT_NOT_BEFORE, AT_SUPERSEDED_AT, FINGERPRINT_BITS, KEY_BYTES,
     KEY_OFF_FLAG, REVOKED_FLAG, RULES_FLAG, WATCH_FLAG, load16, load32, load64, verifier_be64,
 )
 from verifier._records cimport RECORD_SOUND, check_record
-from verifier.files cimport transfer
+from verifier._tag cimport TAG_BYTES
+from verifier.leaves cimport SCAN_END, SCAN_IO, SCAN_ORDER, SCAN_PAGE, SCAN_RECORD, next_record, scan_begin, scan_t
 
 from verifier._records import FAULTS
 from verifier.errors import UnsoundPublication
 
 cdef enum:
-    PAGE = 4096
-    PAGE_HEADER_BYTES = 16
-    NODE_HEADER_BYTES = 8
-    AT_PAGE_FLAGS = 10
-    AT_PAGE_LOWER = 12         # leaf: end of the pointers; overflow: number of pages, 4 bytes
-    AT_PAGE_UPPER = 14
-    LEAF = 2
-    BRANCH = 1
-    OVERFLOW = 4
-    META = 8
-    CHUNK_PAGES = 256
-
-    SCAN_RECORD = 1
-    SCAN_END = 0
-    SCAN_IO = -1
-    SCAN_PAGE = -2
-    SCAN_ORDER = -3
-
+    ROWS_AT_ONCE = 4096        # of one list of `Rows`
     BLOCK_HEADER_BYTES = 48
     BLOCK_BYTES_MIN = 4096
     SLOTS_MIN = 64
@@ -51,95 +34,6 @@ SCAN_FAULTS = {
     SCAN_PAGE: "page {page} is not a page of LMDB that belongs there",
     SCAN_ORDER: "the records are not in ascending order of their tags at page {page}",
 }
-
-
-# --- The leaf scan ---------------------------------------------------------------------------------------------------
-
-ctypedef struct scan_t:
-    int fd
-    uint64_t pages             # of the file
-    uint64_t page              # the one that is being read
-    uint64_t chunk_page        # the first one in `chunk`
-    uint64_t chunk_pages       # how many there are in it
-    int nodes                  # of the page
-    int node                   # next of them
-    const uint8_t* at          # the page in the chunk, when it is a leaf
-    uint8_t* chunk
-    uint8_t last[KEY_BYTES]    # key of the last record
-    bint any                   # there was one
-
-
-cdef int read_page(scan_t* scan) noexcept nogil:
-    # Looks at scan.page: SCAN_RECORD for a leaf with nodes, SCAN_END for any other that was stepped over, or an error.
-    cdef const uint8_t* page
-    cdef int flags, lower, upper
-    cdef uint32_t more
-    if scan.page - scan.chunk_page >= scan.chunk_pages:
-        scan.chunk_page = scan.page
-        scan.chunk_pages = min(<uint64_t>CHUNK_PAGES, scan.pages - scan.page)
-        if transfer(scan.fd, scan.chunk, scan.chunk_pages * PAGE, scan.page * PAGE, False):
-            return SCAN_IO
-    page = scan.chunk + (scan.page - scan.chunk_page) * PAGE
-    flags = load16(page + AT_PAGE_FLAGS)
-    if load64(page) != scan.page or (flags != LEAF and flags != BRANCH and flags != OVERFLOW and flags != META):
-        return SCAN_PAGE
-    if flags == OVERFLOW:
-        more = load32(page + AT_PAGE_LOWER)
-        if more == 0 or more > scan.pages - scan.page:
-            return SCAN_PAGE
-        scan.page += more
-        return SCAN_END
-    lower = load16(page + AT_PAGE_LOWER)
-    upper = load16(page + AT_PAGE_UPPER)
-    if flags == LEAF:
-        if not PAGE_HEADER_BYTES <= lower <= upper <= PAGE or lower & 1:
-            return SCAN_PAGE
-        scan.nodes = (lower - PAGE_HEADER_BYTES) >> 1
-        scan.node = 0
-        scan.at = page
-    scan.page += 1
-    return SCAN_RECORD if flags == LEAF else SCAN_END
-
-
-cdef int next_record(scan_t* scan, const uint8_t** key, size_t* length, uint64_t* offset) noexcept nogil:
-    """Find the next record of `keys`: its key in the chunk, the length of its value, where the key lies in the file.
-
-    Nodes of the other tables are told apart by the length of their keys, which is never 16, or by their flags.
-    """
-    cdef int at, result
-    cdef const uint8_t* node
-    while True:
-        while scan.node < scan.nodes:
-            at = load16(scan.at + PAGE_HEADER_BYTES + 2 * scan.node)
-            scan.node += 1
-            if at < PAGE_HEADER_BYTES + 2 * scan.nodes or at > PAGE - NODE_HEADER_BYTES:
-                return SCAN_PAGE
-            node = scan.at + at
-            if load16(node + 6) != KEY_BYTES or load16(node + 4) != 0:
-                continue
-            length[0] = load32(node)
-            if length[0] > <size_t>(PAGE - at - NODE_HEADER_BYTES - KEY_BYTES):
-                return SCAN_PAGE
-            key[0] = node + NODE_HEADER_BYTES
-            if scan.any and memcmp(key[0], scan.last, KEY_BYTES) <= 0:
-                return SCAN_ORDER
-            memcpy(scan.last, key[0], KEY_BYTES)
-            scan.any = True
-            offset[0] = (scan.page - 1) * PAGE + at + NODE_HEADER_BYTES
-            return SCAN_RECORD
-        if scan.page >= scan.pages:
-            return SCAN_END
-        result = read_page(scan)
-        if result < 0:
-            return result
-
-
-cdef bint scan_begin(scan_t* scan, int fd, uint64_t pages) noexcept nogil:
-    memset(scan, 0, sizeof(scan_t))
-    scan.fd = fd
-    scan.pages = pages
-    scan.chunk = <uint8_t*>malloc(CHUNK_PAGES * PAGE)
-    return scan.chunk != NULL
 
 
 def _scan_fault(int result, uint64_t page) -> UnsoundPublication:
@@ -311,3 +205,44 @@ def survey(int fd, uint64_t pages, int64_t now_s, bytes slots not None, bytes sw
     found["slots_used"] = used
     found["scan_fault"] = None if result >= 0 else SCAN_FAULTS[result].format(page=scan.page)
     return found
+
+
+@cython.final
+cdef class Rows:
+    """The rows of a finished file, ascending: an iterator of lists of pairs of tag, 32 bytes, and record.
+
+    Args:
+        fd: the open file; it must stay open.
+        pages: its length in pages.
+
+    Raises:
+        UnsoundPublication: FORMAT, when the scan comes upon a page that does not belong there.
+    """
+    cdef scan_t scan
+
+    def __cinit__(self, int fd, uint64_t pages):
+        if not scan_begin(&self.scan, fd, pages):
+            raise MemoryError
+
+    def __dealloc__(self):
+        free(self.scan.chunk)
+
+    def __iter__(self):
+        return self
+
+    def __next__(self) -> list:
+        cdef list rows = []
+        cdef const uint8_t* key = NULL
+        cdef size_t length = 0
+        cdef uint64_t offset = 0
+        cdef int result = SCAN_RECORD
+        while len(rows) < ROWS_AT_ONCE and result == SCAN_RECORD:
+            result = next_record(&self.scan, &key, &length, &offset)
+            if result == SCAN_RECORD:
+                rows.append(((<const char*>key)[:min(length + KEY_BYTES, <size_t>TAG_BYTES)],
+                             (<const char*>key + KEY_BYTES)[:length]))
+        if result < 0:
+            raise _scan_fault(result, self.scan.page)
+        if not rows:
+            raise StopIteration
+        return rows

@@ -6,7 +6,6 @@ Memory stays below 1.5 GB for any number of records up to tens of millions, near
 
 import json
 import os
-import random
 import secrets
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -25,14 +24,14 @@ from verifier._sort import Sorter
 from verifier.errors import InvalidInput, Unavailable, UnsoundPublication
 from verifier.keyring.description import KeyringDescription
 from verifier.keyring.digest import digest_file
-from verifier.keyring.reader import BLOCK_HEADER_BYTES, FORMAT, PAGE_BYTES, SWITCHES_MAGIC, KeyringFile
+from verifier.keyring.reader import FORMAT, PAGE_BYTES, SWITCHES_MAGIC, KeyringFile
+from verifier.keyring.sampling import compare_with_lmdb
 
 MEMORY_BYTES = 256 << 20
 CLIENTS_MAX = 1 << 32
 PREFIXES_MAX = 64
 PEPPERS_MAX = 4
 BLOCK_BYTES_MIN = 4096
-SAMPLES = 1000
 ROWS_AT_ONCE = 4096
 TEMPORARY_SUFFIX = ".verifier-tmp"  # store.durable removes leftovers of this name
 
@@ -217,7 +216,7 @@ def _finish(path: Path, facts: _Facts, records: int, tell: Progress) -> KeyringD
         with KeyringFile(path) as file:
             if file.records != records:
                 raise UnsoundPublication(f"{records} records were written, the file has {file.records}")
-            _check_samples(path, file)
+            compare_with_lmdb(path, file)
             sha256, segments = digest_file(file.fd, file.size, lambda done: tell("digest", done, file.size))
             slots, switches, size = file.slots, file.switches, file.size
         synced.result()
@@ -228,22 +227,6 @@ def _finish(path: Path, facts: _Facts, records: int, tell: Progress) -> KeyringD
         features=(), records=records, peppers=facts.peppers, prefixes=facts.prefixes,
         accepts_foreign=facts.accepts_foreign, slots=slots, switches=switches, segments=segments,
     )  # fmt: skip
-
-
-def _check_samples(path: Path, file: KeyringFile) -> None:
-    """Look records up through the slots and through LMDB: both must find the same."""
-    chosen = random.Random(file.size)  # noqa: S311 - which ones does not matter, but it is the same every time
-    environment = lmdb.open(str(path), subdir=False, readonly=True, lock=False, max_dbs=4)
-    with environment, environment.begin(db=environment.open_db(b"keys", create=False)) as transaction:
-        if transaction.stat(environment.open_db(b"keys", create=False))["entries"] != file.records:
-            raise UnsoundPublication("LMDB counts another number of records")
-        cursor = transaction.cursor()
-        for _ in range(min(SAMPLES, file.records)):
-            if not cursor.set_range(chosen.randbytes(16)) and not cursor.first():
-                raise UnsoundPublication("LMDB finds no record")
-            found = file.find(cursor.key())
-            if found is None or found[1] != cursor.value():
-                raise UnsoundPublication(f"the index does not lead to the record of {cursor.key().hex()}")
 
 
 def _sync(path: Path) -> None:

@@ -7,13 +7,14 @@ format (data version 1, pages of 4,096 bytes) what docs/keyring-format.md says o
 
 import json
 import os
+import stat
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from verifier.errors import NotFound, Unavailable, UnsoundPublication
+from verifier.errors import InvalidInput, NotFound, Unavailable, UnsoundPublication
 from verifier.keyring.description import Block
 
 FORMAT = 1
@@ -65,6 +66,8 @@ class KeyringFile:
 
     Raises:
         NotFound: there is no such file.
+        InvalidInput: it is a folder, or something else that is no file.
+        Unavailable: it cannot be read.
         UnsoundPublication: FORMAT; it is truncated, or not a keyring.
     """
 
@@ -76,7 +79,10 @@ class KeyringFile:
         except OSError as error:
             raise Unavailable(f"cannot read {path}: {error.strerror}") from error
         try:
-            self.size = os.fstat(self.fd).st_size
+            found = os.fstat(self.fd)
+            if not stat.S_ISREG(found.st_mode):
+                raise InvalidInput(f"{path} is not a file")
+            self.size = found.st_size
             self.pages = self.size // PAGE_BYTES
             self._open()
         except BaseException:
@@ -119,7 +125,10 @@ class KeyringFile:
             raise _unsound("something points outside the file")
         pieces = []
         while length:
-            piece = os.pread(self.fd, length, offset)
+            try:
+                piece = os.pread(self.fd, length, offset)
+            except OSError as error:
+                raise Unavailable(f"the keyring cannot be read: {error.strerror}") from error
             if not piece:
                 raise _unsound("it became shorter while it was read")
             pieces.append(piece)

@@ -13,11 +13,12 @@ from dataclasses import dataclass, field
 from verifier import _records
 from verifier._records import RECORD_BYTES_MAX, Shape, encode_absent
 from verifier.errors import InvalidInput, UnsoundPublication
-from verifier.v1 import verifier_pb2
+from verifier.v1.verifier_pb2 import VerifyResponse
 from verifier.vocabulary import RevocationReason
 
 __all__ = [
-    "RECORD_BYTES_MAX", "Record", "Shape", "decode_record", "encode_absent", "encode_many", "encode_record", "shape_of",
+    "RECORD_BYTES_MAX", "Record", "Shape", "answer_part", "decode_record", "encode_absent", "encode_many",
+    "encode_record", "shape_of",
 ]  # fmt: skip
 
 TAG_BYTES = 32
@@ -164,7 +165,7 @@ def decode_record(head: bytes, value: bytes) -> tuple[bytes, Record]:
         raise UnsoundPublication(f"a record is not sound: {fault or 'its key is not 16 bytes'}")
     (rest, flags, reason, rule_count, not_before, end, superseded_at, own_end, key_end, version_ordinal, client_ordinal,
      _, answer_bytes) = _FIXED.unpack_from(value)  # fmt: skip
-    answer = verifier_pb2.VerifyResponse.FromString(value[FIXED_BYTES : FIXED_BYTES + answer_bytes])
+    answer = VerifyResponse.FromString(answer_part(value))
     return head + rest, Record(
         client_id=answer.client_id,
         key_id=answer.key_id,
@@ -186,6 +187,11 @@ def decode_record(head: bytes, value: bytes) -> tuple[bytes, Record]:
         rules=tuple(_rule_texts(value, FIXED_BYTES + answer_bytes, rule_count)),
         absent=bool(flags & ABSENT),
     )
+
+
+def answer_part(value: bytes) -> bytes:
+    """Return the fields of the answer that a sound record holds, as protobuf."""
+    return value[FIXED_BYTES : FIXED_BYTES + int.from_bytes(value[50:52], "little")]
 
 
 def _u32(what: str, number: int) -> int:
