@@ -26,7 +26,9 @@ def test_scopes_are_sorted_and_distinct():
     assert check_scopes(["b", "a", "b"]) == ("a", "b")
 
 
-@pytest.mark.parametrize("scopes", [["a b"], ["a,b"], [""], ['"'], ["\\"], ["ä"], ["a" * 129], [f"s{n}" for n in range(65)]])
+@pytest.mark.parametrize("scopes", [
+    ["a b"], ["a,b"], [""], ['"'], ["\\"], ["ä"], ["a" * 129], [f"s{n}" for n in range(65)],
+])
 def test_unusable_scopes(scopes: list[str]):
     with pytest.raises(InvalidInput) as caught:
         check_scopes(scopes)

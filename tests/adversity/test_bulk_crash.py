@@ -1,0 +1,130 @@
+"""kill -9 while keys are made in bulk: afterwards all of them are there, or none."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from itertools import chain
+from pathlib import Path
+
+import pytest
+
+from verifier import tokens
+from verifier.control import directory
+from verifier.control.founding import found
+from verifier.registry import queries
+from verifier.registry.database import open_registry
+from verifier.store.home import Home
+from verifier.store.secrets import Secrets
+
+COUNT = 60_000
+
+# Makes keys and dies at a stage, after a delay.
+DYING = """
+import os, signal, sys, threading, time
+from pathlib import Path
+from verifier.control import directory, handout, issuing
+from verifier.control.terms import Terms
+from verifier.registry.database import open_registry
+from verifier.store.home import Home
+from verifier.store.secrets import Secrets
+
+folder, output, count, at = sys.argv[1:]
+issuing.BATCH = 5_000
+
+def die(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def watch(stage, done, total):
+    if at == f"{stage} {done}":
+        die()
+
+if at == "installed":
+    install = handout.NewFile.install
+    def installed(self):
+        install(self)
+        if self.path.name.endswith(".ids"):
+            die()
+    handout.NewFile.install = installed
+if at.startswith("after "):
+    threading.Timer(float(at.split()[1]), die).start()
+home = Home(folder)
+with open_registry(home) as registry:
+    peppers = directory.pepper_secrets(registry, Secrets(home.secrets).peppers())
+    directory.issue_keys(registry, peppers, "acme", Terms(), count=int(count), output=Path(output), progress=watch)
+if at.startswith("after "):
+    die()
+"""
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    home = Home(tmp_path / "home")
+    found(home)
+    with open_registry(home) as registry:
+        directory.create_client(registry, "acme")
+    return home
+
+
+def make_and_die(home: Home, output: Path, at: str) -> None:
+    command = [sys.executable, "-c", DYING, str(home.folder), str(output), str(COUNT), at]
+    died = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert died.returncode == -signal.SIGKILL, died.stderr
+
+
+def assert_all_or_nothing(home: Home, output: Path) -> int:
+    """Return how many keys there are, after a look at whether all tokens of those are in the file."""
+    with open_registry(home) as registry:
+        with registry.read() as connection:
+            tags = {tag for tag, _ in chain.from_iterable(queries.iterate_records(connection))}
+            state = queries.state(connection)
+        peppers = directory.pepper_secrets(registry, Secrets(home.secrets).peppers())
+        assert len(tags) in (0, COUNT)
+        assert state.pending_changes == len(tags)
+        if output.exists():  # never half there
+            lines = output.read_text().splitlines()
+            assert len(lines) == COUNT
+            assert not tags or tags == {tokens.tag(line, peppers) for line in lines}
+        else:
+            assert not tags
+        # The registry goes on working.
+        directory.issue_key(registry, peppers, "acme", directory.Terms())
+    return len(tags)
+
+
+@pytest.mark.parametrize("at", ["keys 5000", f"keys {COUNT}", "index 0", "commit 0", "installed"])
+def test_killed_before_the_commit(home: Home, tmp_path: Path, at: str):
+    make_and_die(home, tmp_path / "tokens", at)
+    assert assert_all_or_nothing(home, tmp_path / "tokens") == 0
+    assert (tmp_path / "tokens").exists() == (at == "installed")
+
+
+def test_killed_at_any_moment(home: Home, tmp_path: Path):
+    chance = random.Random(5)
+    for round_ in range(4):
+        output = tmp_path / f"tokens{round_}"
+        folder = Home(tmp_path / f"home{round_}")
+        found(folder)
+        with open_registry(folder) as registry:
+            directory.create_client(registry, "acme")
+        make_and_die(folder, output, f"after {chance.uniform(0.05, 1.2):.3f}")
+        assert_all_or_nothing(folder, output)
+
+
+def test_ctrl_c_leaves_neither_files_nor_keys(home: Home, tmp_path: Path):
+    output = tmp_path / "tokens"
+    command = [sys.executable, "-m", "verifier", "--store", str(home.folder), "key", "create", "--client", "acme",
+               "--count", "5000000", "--output", str(output)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 30
+    while not list(tmp_path.glob(".tokens.*.partial")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.kill(process.pid, signal.SIGINT)
+    _, shown = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "interrupted" in shown
+    assert ["home"] == [path.name for path in tmp_path.iterdir()]
+    with open_registry(home) as registry, registry.read() as connection:
+        assert queries.counts(connection, 0).records == 0
