@@ -2,33 +2,37 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+
+from verifier.control.progress import Progress, silent
 
 SHOWN_AFTER_S = 0.5
 REFRESH_S = 0.1
 
 
 @contextmanager
-def progress_bar(title: str) -> Iterator[Callable[[str, int, int], None] | None]:
+def progress_bar(title: str) -> Iterator[Progress]:
     """Show how far some work is, if standard error is a terminal.
 
     Args:
         title: what the work is, in a word.
 
     Yields:
-        A function to call with a stage, how much of it is done, and how much there is (0 = not known); None when
-        nobody looks.
+        A function to call with a stage, how much of it is done, and how much there is (0: not known).
     """
     if not sys.stderr.isatty():
-        yield None
+        yield silent
         return
+    from rich import progress
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (
+        progress.TextColumn("{task.description}"), progress.BarColumn(), progress.MofNCompleteColumn(),
+        progress.TimeElapsedColumn(),
+    )  # fmt: skip
     began_s = shown_s = time.monotonic()
-    with Progress(*columns, console=Console(stderr=True), transient=True, auto_refresh=False) as bar:
+    with progress.Progress(*columns, console=Console(stderr=True), transient=True, auto_refresh=False) as bar:
         task = bar.add_task(title, total=None, visible=False)
 
         def show(stage: str, done: int, total: int) -> None:

@@ -1,25 +1,21 @@
-"""What changed between two publications, record by record, as callers feel it at one moment."""
+"""What changed between two publications, as callers feel it at one moment."""
 
 import ipaddress
 import struct
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, fields
 from pathlib import Path
 
-import lmdb
-
-from verifier.control.progress import Progress
-from verifier.errors import UnsoundPublication
+from verifier._compare import Comparison
+from verifier.control.progress import Progress, silent
+from verifier.keyring.reader import KeyringFile
 from verifier.keyring.records import Record, decode_record
 
-REVOKED, KEY_OFF, ABSENT = 1, 2, 16
-NEVER = 0xFFFFFFFF
-PROGRESS_EVERY = 1 << 16
+REMEMBERED_MAX = 10_000
 
-_FIXED = struct.Struct("<16xHBBIIIIIII")
-_BLOCK_HEADER_BYTES = 48
-
-Item = tuple[bytes, bytes]
+_LENGTHS = struct.Struct("<HH")
+_AT_RULES, _AT_LENGTHS, _FIXED_BYTES, _RULE_BYTES = 19, 48, 52, 17
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +28,7 @@ class Change:
     version: int
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Difference:
     """Counts of what changed from one publication to another, both judged at the same second.
 
@@ -56,7 +52,7 @@ class Difference:
     widened: int = 0
     extended: int = 0
     denied: int = 0
-    examples: list[Change] = field(default_factory=list)
+    examples: tuple[Change, ...] = ()
 
     def counts(self) -> dict[str, int]:
         """Return the numbers by name."""
@@ -69,7 +65,6 @@ class Keyrings:
 
     base: Path
     delta: Path | None = None
-    records: int = 0
 
 
 def compare(
@@ -78,105 +73,76 @@ def compare(
     now_s: int,
     *,
     examples_max: int = 0,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> Difference:
-    """Stream the records of two publications side by side, in the order of their tags.
+    """Compare the records of two publications, in the order of their tags; 10 million take seconds.
 
     Args:
         before: None when there was no publication.
         after: the later publication.
         now_s: seconds since 1970 at which both are judged.
         examples_max: how many changes to name.
-        progress: called with ("compare", records done, records in all).
+        progress: told ``compare``, how many tags are done, and about how many there are.
 
     Raises:
-        UnsoundPublication: a file is not a keyring (``FORMAT``).
+        NotFound: a file is missing.
+        UnsoundPublication: a file is damaged.
     """
-    difference = Difference()
-    with _Side(before) as old, _Side(after) as new:
-        total = max(before.records if before else 0, after.records)
-        for done, (was, now) in enumerate(_merged(iter(old), iter(new))):
-            if progress is not None and not done % PROGRESS_EVERY:
-                progress("compare", done, total)
-            _count(difference, _Judged(was, old, now_s), _Judged(now, new, now_s), examples_max)
-    return difference
+    examples: list[Change] = []
+
+    def tell(kinds: list[str], head: bytes, record: bytes) -> bool:
+        told = decode_record(head, record)[1]
+        examples.extend(Change(kind, told.client_id, told.key_id, told.version) for kind in kinds)
+        return len(examples) < examples_max
+
+    with ExitStack() as stack:
+        old, new = (_opened(stack, side) for side in (before, after))
+        total = max(sum(file.records for file in side) for side in (old, new))
+        comparison = Comparison(_files(old), _switches(old), _files(new), _switches(new))
+        counts = comparison.run(
+            now_s,
+            _Widening(),
+            tell if examples_max else None,
+            lambda done: progress("compare", min(done, total), total),
+        )
+    return Difference(**counts, examples=tuple(examples[:examples_max]))
 
 
-class _Side:
-    """The records of one publication, as a node sees them: the delta's before the base's."""
-
-    def __init__(self, keyrings: Keyrings | None) -> None:
-        self._paths = [path for path in (keyrings.base, keyrings.delta) if path] if keyrings else []
-        self._environments: list[lmdb.Environment] = []
-        self._switches = b""
-
-    def __enter__(self) -> "_Side":
-        for path in self._paths:
-            try:
-                environment = lmdb.open(str(path), subdir=False, readonly=True, lock=False, max_dbs=4)
-                self._environments.append(environment)
-                with environment.begin(db=environment.open_db(b"index", create=False)) as transaction:
-                    self._switches = transaction.get(b"switches")[_BLOCK_HEADER_BYTES:]
-            except (lmdb.Error, TypeError) as error:
-                self.__exit__()
-                raise UnsoundPublication(f"{path.name} is not a keyring") from error
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for environment in self._environments:
-            environment.close()
-
-    def __iter__(self) -> Iterator[Item]:
-        sources = [_items(environment) for environment in self._environments]
-        if len(sources) < 2:
-            return iter(sources[0] if sources else ())
-        pairs = _merged(*sources)
-        return (item for base, delta in pairs if (item := delta or base) and not _flags(item) & ABSENT)
-
-    def is_off(self, client: int) -> bool:
-        """Tell whether a client is switched off."""
-        return client >> 3 < len(self._switches) and bool(self._switches[client >> 3] >> (client & 7) & 1)
+def _opened(stack: ExitStack, keyrings: Keyrings | None) -> list[KeyringFile]:
+    paths = [path for path in (keyrings.base, keyrings.delta) if path is not None] if keyrings else []
+    return [stack.enter_context(KeyringFile(path)) for path in paths]
 
 
-class _Judged:
-    """A record in the light of its publication; all false when it is missing."""
-
-    __slots__ = ("active", "dead", "denied", "end", "item")
-
-    def __init__(self, item: Item | None, side: _Side, now_s: int) -> None:
-        self.item = item
-        self.active = self.dead = self.denied = False
-        self.end = 0
-        if item is None:
-            return
-        flags, _, _, not_before, self.end, _, _, _, _, client = _FIXED.unpack_from(item[1])
-        self.denied = bool(flags & (REVOKED | KEY_OFF)) or side.is_off(client)
-        self.dead = self.end <= not_before
-        self.active = not self.denied and (self.end > now_s or self.end == NEVER)
+def _files(side: list[KeyringFile]) -> list[tuple[int, int, int]]:
+    return [(file.fd, file.pages, file.records) for file in side]
 
 
-def _count(difference: Difference, was: _Judged, now: _Judged, examples_max: int) -> None:
-    difference.before_active += was.active
-    difference.after_active += now.active
-    difference.dead_on_arrival += now.dead
-    kinds = []
-    if was.active != now.active:
-        kinds.append("gained" if now.active else "lost")
-    if was.item is not None and now.item is not None:
-        if now.denied and not was.denied:
-            kinds.append("denied")
-        if was.active and now.active and was.item != now.item:
-            if now.end > was.end:
-                kinds.append("extended")
-            if is_wider(decode_record(*was.item)[1], decode_record(*now.item)[1]):
-                kinds.append("widened")
-    for kind in kinds:
-        setattr(difference, kind, getattr(difference, kind) + 1)
-        if len(difference.examples) < examples_max:
-            item = now.item or was.item
-            assert item is not None
-            record = decode_record(*item)[1]
-            difference.examples.append(Change(kind, record.client_id, record.key_id, record.version))
+def _switches(side: list[KeyringFile]) -> tuple[bytes, int]:
+    """Return the newest client switches of a side: those of the delta if there is one."""
+    return (side[-1].switch_bytes(), side[-1].switch_count) if side else (b"", 0)
+
+
+class _Widening:
+    """Judges pairs of records, remembering the answer: a change in bulk is the same change many times."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[bytes, bytes], bool] = {}
+
+    def __call__(self, before: bytes, after: bytes) -> bool:
+        pair = _powers(before), _powers(after)
+        if pair not in self._known:
+            if len(self._known) >= REMEMBERED_MAX:
+                self._known.clear()
+            head = bytes(16)  # not looked at
+            self._known[pair] = is_wider(decode_record(head, before)[1], decode_record(head, after)[1])
+        return self._known[pair]
+
+
+def _powers(record: bytes) -> bytes:
+    """Cut out what a record says of scopes, metadata and address rules."""
+    l1, l2 = _LENGTHS.unpack_from(record, _AT_LENGTHS)
+    end = _FIXED_BYTES + l2 + record[_AT_RULES] * _RULE_BYTES
+    return record[_AT_RULES : _AT_RULES + 1] + record[_FIXED_BYTES + l1 : end]
 
 
 def is_wider(before: Record, after: Record) -> bool:
@@ -199,34 +165,3 @@ def _covered(
         and network.network_address in other
         for other in known
     )
-
-
-def _items(environment: lmdb.Environment) -> Iterator[Item]:
-    with environment.begin(db=environment.open_db(b"keys", create=False)) as transaction:
-        yield from transaction.cursor()
-
-
-def _merged(left: Iterator[Item], right: Iterator[Item]) -> Iterator[tuple[Item | None, Item | None]]:
-    """Pair two ascending streams by tag head; a tag of one side only is paired with None.
-
-    Two tags that share their head count as two, not as one that changed.
-    """
-    a, b = next(left, None), next(right, None)
-    while a is not None or b is not None:
-        if b is None or (a is not None and a[0] < b[0]):
-            yield a, None
-            a = next(left, None)
-        elif a is None or b[0] < a[0]:
-            yield None, b
-            b = next(right, None)
-        elif a[1][:16] != b[1][:16]:
-            yield a, None
-            yield None, b
-            a, b = next(left, None), next(right, None)
-        else:
-            yield a, b
-            a, b = next(left, None), next(right, None)
-
-
-def _flags(item: Item) -> int:
-    return int.from_bytes(item[1][16:18], "little")

@@ -17,7 +17,7 @@ from typing import Any
 
 from verifier import __version__
 from verifier.control.comparing import Difference, Keyrings, compare
-from verifier.control.progress import Progress
+from verifier.control.progress import Progress, silent
 from verifier.errors import Conflict, NotFound, Unavailable, UnsoundPublication, VerifierError
 from verifier.keyring.builder import build_keyring
 from verifier.keyring.description import KeyringDescription
@@ -109,7 +109,7 @@ def publish(
     allow_drop: bool = False,
     allow_clock_back: bool = False,
     guard: DropGuard | None = None,
-    progress: Progress | None = None,
+    progress: Progress = silent,
     now_s: int | None = None,
 ) -> Receipt:
     """Publish what the registry says now, unless that is what is published already.
@@ -150,7 +150,7 @@ class _Work:
     key: SigningKey
     trust: Trust
     now_s: int
-    progress: Progress | None
+    progress: Progress
 
     def run(self, guard: DropGuard, *, allow_drop: bool, allow_clock_back: bool) -> Receipt:
         """Carry it out; arguments as for :func:`publish`."""
@@ -266,7 +266,7 @@ class _Work:
         )
 
     def _compared(self, origin: _Origin, base: KeyringDescription, allow_drop: bool) -> Difference:
-        after = Keyrings(self.publisher.building / f"{base.sha256}.mdb", records=base.records)
+        after = Keyrings(self.publisher.building / f"{base.sha256}.mdb")
         try:
             before = keyrings_of(self.publisher.store, origin.manifest) if origin.manifest else None
             return compare(before, after, self.now_s, progress=self.progress)
@@ -354,7 +354,7 @@ def keyrings_of(store: Store, manifest: Manifest) -> Keyrings:
         if path.stat().st_size != keyring.bytes:
             raise UnsoundPublication(f"keyring {path.name} has not {keyring.bytes} bytes", code="BAD_DIGEST")
         paths.append(path)
-    return Keyrings(paths[0], paths[1] if len(paths) > 1 else None, manifest.records)
+    return Keyrings(paths[0], paths[1] if len(paths) > 1 else None)
 
 
 def _incomparable(error: VerifierError) -> VerifierError:
