@@ -27,6 +27,7 @@ TAG_BYTES = 32
 
 _PREFIX = re.compile(r"[a-z0-9]+(?:_[a-z0-9]+)*")
 _BODY = re.compile(rf"[0-9A-Za-z]{{{SECRET_DIGITS + CHECKSUM_DIGITS},}}")
+_TOKEN_LIKE = re.compile(rf"[0-9A-Za-z]{{{SECRET_DIGITS},}}")
 
 
 class MalformedToken(InvalidInput):
@@ -123,6 +124,11 @@ def tag_of_digest(digest: bytes, peppers: Sequence[bytes]) -> bytes:
     for pepper in peppers:
         value = hmac.digest(pepper, value, "sha256")
     return value
+
+
+def quoted(name: str) -> str:
+    """Quote a name that somebody gave, for a message; what may be a token by mistake is hidden."""
+    return "of that name (it looks like a token)" if _TOKEN_LIKE.search(name) else repr(name[:64])
 
 
 def _ascii(text: str | bytes) -> bytes:

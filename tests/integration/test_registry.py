@@ -316,6 +316,13 @@ def test_unknown_things_are_not_found(registry: Registry):
         assert caught.value.code == code
 
 
+def test_a_token_given_as_a_key_id_is_not_repeated(registry: Registry):
+    token = issue(registry).token
+    with pytest.raises(NotFound) as caught:
+        directory.show_key(registry, token)
+    assert token[8:] not in str(caught.value.to_json())
+
+
 def test_a_client_id_is_taken_once(registry: Registry):
     with pytest.raises(Conflict) as caught:
         directory.create_client(registry, "acme")

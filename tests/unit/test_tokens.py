@@ -95,6 +95,12 @@ def test_neither_errors_nor_repr_show_the_secret():
     assert secret[:8] not in f"{caught.value!r} {caught.value.hint} {caught.value.to_json()}"
 
 
+def test_a_token_given_as_a_name_is_not_quoted():
+    token = tokens.generate()
+    assert token[8:20] not in tokens.quoted(token)
+    assert tokens.quoted("key_c246em5rsyqdv81v") == "'key_c246em5rsyqdv81v'"
+
+
 @pytest.mark.parametrize("prefix", ["", "A", "a-b", "_a", "a_", "a__b", "a" * 33, "ä", "a\n"])
 def test_unusable_prefixes(prefix: str):
     with pytest.raises(InvalidInput) as caught:

@@ -102,12 +102,11 @@ class _Made:
 
 def _many(at: Desk, client_id: str, terms: "Terms", count: int, output: Path, *, as_jsonl: bool) -> _Made:
     from verifier.control import directory
-    from verifier.control.progress import silent
 
     with progress_bar("create") as progress:
         files = directory.issue_keys(
             at.registry, at.peppers(), client_id, terms,
-            count=count, output=output, as_jsonl=as_jsonl, progress=progress or silent,
+            count=count, output=output, as_jsonl=as_jsonl, progress=progress,
         )  # fmt: skip
     body = {"client_id": client_id, "count": count, "files": [str(file) for file in files]}
     return _Made([f"created {count:,} keys of client {client_id}", *(f"  {file}" for file in files)], body)

@@ -47,7 +47,6 @@ def import_(
     """Import keys of which only the SHA-256 of the token is known; the tokens go on working."""
     from verifier.control.handout import NewFile
     from verifier.control.importing import ImportRequest, import_digests
-    from verifier.control.progress import silent
     from verifier.control.terms import Terms
 
     if mode == "mixed" and prefix is None:
@@ -69,7 +68,7 @@ def import_(
         progress = stack.enter_context(progress_bar("import"))
         report = import_digests(
             at.registry, at.peppers(), file, request,
-            on_keys=write, before_commit=output.install if output is not None else None, progress=progress or silent,
+            on_keys=write, before_commit=output.install if output is not None else None, progress=progress,
         )  # fmt: skip
         outcome = at.outcome(wants_publish)
     bad = [{"line": row.line, "problem": row.problem} for row in report.bad]
