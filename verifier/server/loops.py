@@ -35,7 +35,7 @@ class LoopGroup:
         for peer in self.loops[1:]:
             self.loops[0].add_peer(peer)
         self.stuck_views: list[View] = []
-        """Views that some loop did not take in time, so that it may still use the one before."""
+        """Views that some loop has not taken in time, so that it may still use the one before; it keeps that alive."""
         self._listeners: list[Listener] = []
         self._threads: list[threading.Thread] = []
         self._publishing = threading.Lock()
@@ -89,6 +89,7 @@ class LoopGroup:
                 return False
             time.sleep(pause_s)
             pause_s = min(2 * pause_s, LAST_PAUSE_S)
+        self.stuck_views.clear()
         return True
 
     @property
@@ -128,7 +129,10 @@ class LoopGroup:
         self._listeners = []
 
     def counters(self) -> dict[str, Any]:
-        """Add up what the loops have counted, in the form of :meth:`verifier._loop.Loop.counters`; each under ``loops``."""
+        """Add up what the loops have counted, in the form of :meth:`verifier._loop.Loop.counters`.
+
+        Under ``loops`` is what each has counted.
+        """
         each = [dict(loop.counters()) for loop in self.loops]
         total = {
             name: each[0][name] if name == "latency_bounds_us" else _sum([counters[name] for counters in each])

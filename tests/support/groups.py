@@ -1,0 +1,42 @@
+"""Event loops with the echo method: the bare transport on a real socket."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from verifier.limits import Limits
+from verifier.server.loops import LoopGroup
+
+
+class EchoServer(LoopGroup):
+    """A group of loops that listens on one address.
+
+    Attributes:
+        address: as :func:`socket.connect` takes it.
+        target: as gRPC takes it.
+    """
+
+    address: Any
+    target: str
+
+    def closed(self, reason: str) -> int:
+        """How many connections were closed, or not taken, for a reason."""
+        return int(self.counters()["closed"][reason])
+
+
+@contextmanager
+def echo_server(
+    limits: Limits | None = None, *, threads: int = 1, listen: Sequence[str] = ("127.0.0.1:0",), spin_us: int = 0
+) -> Iterator[EchoServer]:
+    """Serve until the block ends."""
+    group = EchoServer(threads, limits, spin_us=spin_us, methods="echo")
+    bound = group.listen(listen)
+    group.target = bound[0]
+    host, _, port = bound[0].rpartition(":")
+    group.address = bound[0].removeprefix("unix:") if host == "unix" else (host, int(port))
+    group.start()
+    try:
+        yield group
+    finally:
+        group.stop()
+        assert not group.running
