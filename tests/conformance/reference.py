@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 
 from grpc import StatusCode
 
+from tests.support.canonical import canonical, canonical_batch
 from verifier.v1 import verifier_pb2 as pb
 from verifier.vocabulary import Phase, RevocationReason, Verdict
 
@@ -350,7 +351,7 @@ def verify(world: World | None, moment: Moment, message: bytes) -> bytes:
     request = decode(message)
     check(request)
     world = pass_gates(world, moment, [request], request.critical)
-    return judge(world, moment, request).SerializeToString(deterministic=True)
+    return canonical(judge(world, moment, request))
 
 
 def verify_batch(world: World | None, moment: Moment, message: bytes) -> bytes:
@@ -373,5 +374,4 @@ def verify_batch(world: World | None, moment: Moment, message: bytes) -> bytes:
         check(request)
     critical |= any(request.critical for request in requests)
     world = pass_gates(world, moment, requests, critical)
-    answers = [judge(world, moment, request) for request in requests]
-    return pb.VerifyBatchResponse(responses=answers).SerializeToString(deterministic=True)
+    return canonical_batch(judge(world, moment, request) for request in requests)

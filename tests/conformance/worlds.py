@@ -103,7 +103,7 @@ def random_world(seed: int, now_s: int, *, keys: int = 200, **settings: object) 
     base = tagged({token: random_entry(rng, number, now_s) for number, token in enumerate(tokens)})
     delta: dict[bytes, Entry | None] = {}
     for tag in rng.sample(sorted(base), keys // 5):
-        entry = replace(base[tag], scopes=("read",), version=base[tag].version ^ 1)
+        entry = replace(base[tag], scopes=("read",), version=base[tag].version % 100 + 1)
         delta[tag] = rng.choice((None, entry, replace(entry, revoked=True, reason=RevocationReason.KEY_COMPROMISE)))
     fresh = [native(number) for number in range(keys, keys + 20)]
     delta.update(tagged({token: random_entry(rng, keys + i, now_s) for i, token in enumerate(fresh)}))
