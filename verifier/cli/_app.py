@@ -56,12 +56,11 @@ def main(arguments: list[str] | None = None) -> Any:
     """Run the command line and exit with the code of section "Exit codes" in docs/cli.md."""
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
-        root.main(arguments, prog_name="verifier", standalone_mode=False)
+        # Outside its standalone mode click returns the code of an Exit instead of raising it.
+        code = root.main(arguments, prog_name="verifier", standalone_mode=False)
     except VerifierError as error:
         _report(error, as_json="--json" in arguments)
         sys.exit(error.exit_code)
-    except click.exceptions.Exit as leave:
-        sys.exit(leave.exit_code)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
@@ -71,6 +70,7 @@ def main(arguments: list[str] | None = None) -> Any:
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(141)
+    sys.exit(code if isinstance(code, int) else 0)
 
 
 def _report(error: VerifierError, *, as_json: bool) -> None:

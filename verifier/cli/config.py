@@ -87,8 +87,8 @@ def find_problems(sourced: Sourced) -> list[str]:
         if not os.access(_nearest(state), os.W_OK):
             problems.append(f"state: {state} cannot be written")
     for address in settings.listen:
-        if address.startswith("unix:") and not os.access(Path(address[5:]).absolute().parent, os.W_OK):
-            problems.append(f"listen: the folder of {address} does not exist or cannot be written")
+        if address.startswith("unix:") and not os.access(_nearest(Path(address[5:]).absolute().parent), os.W_OK):
+            problems.append(f"listen: the folder of {address} cannot be written")
     if settings.metrics != OFF and settings.metrics in settings.listen and not settings.metrics.endswith(":0"):
         problems.append(f"metrics: {settings.metrics} is also an address for calls")
     return problems
