@@ -234,7 +234,7 @@ class _Work:
         """Build a keyring from one state of the registry."""
         with self.registry.read() as connection:
             state = queries.state(connection)
-            counts = queries.counts(connection, self.now_s)
+            versions, clients = queries.ordinals(connection)
             base = build_keyring(
                 self.publisher.building,
                 queries.iterate_records(connection),
@@ -242,8 +242,8 @@ class _Work:
                 prefixes=queries.prefix_modes(connection),
                 accepts_foreign=state.accepts_foreign,
                 clients_off=queries.clients_off(connection),
-                client_count=counts.clients,
-                expected=counts.records,
+                client_count=clients,
+                expected=versions,
                 progress=self.progress,
             )
         return state, base

@@ -173,6 +173,13 @@ def client_bits(connection: Connection) -> int:
     return int(connection.execute(select(schema.registry.c.next_client)).scalar_one())
 
 
+def ordinals(connection: Connection) -> tuple[int, int]:
+    """Return how many ordinals of versions and of clients were ever given: bounds that cost no counting."""
+    row = schema.registry.c
+    versions, clients = connection.execute(select(row.next_version, row.next_client)).one()
+    return int(versions), int(clients)
+
+
 def counts(connection: Connection, now_s: int) -> Counts:
     """Count records, and those that are valid for some caller now or later; 0.4 us a record.
 
