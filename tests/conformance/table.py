@@ -6,9 +6,9 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from tests.conformance.reference import Entry, World
+from tests.conformance.reference import Entry, World, checksum
 from tests.conformance.requests import BYTES, VARINT, piece, varint
-from tests.conformance.worlds import native, tagged
+from tests.conformance.worlds import CLIENTS, native, tagged
 from tests.support.image import PEPPER
 from verifier.vocabulary import Phase, RevocationReason, Verdict
 
@@ -66,6 +66,12 @@ def damaged(token: str) -> bytes:
     return (token[:-1] + ("1" if token[-1] == "0" else "0")).encode()
 
 
+def with_secret(secret: str) -> bytes:
+    """A token with this secret and the checksum that belongs to it."""
+    head = f"vk_live_{secret}"
+    return (head + checksum(head)).encode()
+
+
 V, P = Verdict, Phase
 UNSET = Phase.UNSPECIFIED
 COMPROMISE = {"revoked": True, "reason": RevocationReason.KEY_COMPROMISE}
@@ -83,6 +89,10 @@ ROWS = [
     Row("V1 secret changed", key(), V.MALFORMED, UNSET, token=lambda t: t.replace("_0", "_1", 1).encode()),
     Row("V1 cut short", key(), V.MALFORMED, UNSET, token=lambda token: token[:-1].encode()),
     Row("V1 secret too short", key(), V.MALFORMED, UNSET, token=lambda _: b"vk_live_0000000mLq17"),
+    Row("V1 secret of 26 digits, checksum right", key(), V.MALFORMED, UNSET, token=lambda _: with_secret("0" * 26)),
+    Row("V2 secret of 27 digits", key(), V.UNKNOWN, UNSET, token=lambda _: with_secret("0" * 26 + "z")),
+    Row("V2 secret of 60 digits", key(), V.UNKNOWN, UNSET, token=lambda _: with_secret("a" * 60)),
+    Row("V1 secret with a sign", key(), V.MALFORMED, UNSET, token=lambda _: with_secret("0" * 26 + "-")),
     Row("V1 space after it", key(), V.MALFORMED, UNSET, token=lambda token: token.encode() + b" "),
     Row("V1 unknown prefix", key(), V.MALFORMED, UNSET, token=lambda _: native(7, "sk_live").encode()),
     Row("V1 prefix in capitals", key(), V.MALFORMED, UNSET, token=lambda t: t.replace("vk", "VK").encode()),
@@ -97,6 +107,9 @@ ROWS = [
     Row("V4 client off", key(client_ordinal=OFF_CLIENT), V.CLIENT_DISABLED, P.CURRENT),
     Row("V4 client off, retiring", key(client_ordinal=OFF_CLIENT, **RETIRING), V.CLIENT_DISABLED, P.RETIRING),
     Row("V4 client beyond the switches", key(client_ordinal=10**6), V.VALID, P.CURRENT),
+    Row("V4 first client beyond the switches", key(client_ordinal=CLIENTS), V.VALID, P.CURRENT),
+    Row("V4 same bit of a later byte", key(client_ordinal=OFF_CLIENT + 8), V.VALID, P.CURRENT),
+    Row("V4 same bit beyond the switches", key(client_ordinal=OFF_CLIENT + CLIENTS), V.VALID, P.CURRENT),
     Row("V5 key off", key(key_off=True), V.KEY_DISABLED, P.CURRENT),
     Row("V5 key off, pending", key(key_off=True, not_before=60), V.KEY_DISABLED, P.PENDING),
     Row("V5 key off, expired", key(key_off=True, expires_at=-60), V.KEY_DISABLED, P.EXPIRED),
