@@ -212,3 +212,13 @@ def test_progress_is_shown_on_a_terminal_only(run: Run, tmp_path: Path):
     code, shown = on_terminal(tmp_path, b"", *arguments, str(tmp_path / "loud"))
     assert code == 0
     assert "create: keys" in shown
+
+
+def test_publish_flag(run: Run):
+    made = body(run("key", "create", "--client", "acme", "--publish", "--json"))
+    assert (made["published"], made["revision"], made["pending_changes"]) == (True, 1, 0)
+    revoked = run("key", "revoke", made["key_id"], "--version", "1", "--publish", "--json")
+    assert (body(revoked)["published"], body(revoked)["revision"]) == (True, 2)
+    assert "not served yet" not in revoked.stderr
+    again = body(run("key", "revoke", made["key_id"], "--version", "1", "--json"))
+    assert (again["count"], again["published"], again["revision"]) == (0, True, 2)
