@@ -80,7 +80,7 @@ def test_batches_are_split_into_their_answers():
     whole = VerifyBatchResponse(responses=answers).SerializeToString()
     assert [answer.SerializeToString() for answer in answers] == split_batch(whole)
     for cut in range(1, 60):
-        with pytest.raises(ValueError, match="cut off|does not end"):
+        with pytest.raises(ValueError, match=r"cut off|does not end"):
             split_batch(whole[:-cut])
 
 

@@ -36,6 +36,7 @@ def command(target: str, timeout_s: float, as_json: bool, count: bool, **conditi
     Exits with 0 when all are VALID, 1 when one is refused, 3 when no node answered. With --json several tokens give
     one object a line, in their order.
 
+    \b
         echo TOKEN | verifier check --target 127.0.0.1:50051 --scopes read --json
     """
     from verifier.client import VerifierClient
