@@ -12,12 +12,15 @@ import time
 import pytest
 
 from tests.support.homes import add_keys, make_home
-from verifier.control import clients, keys
+from verifier.cli._app import main
+from verifier.control import clients, issuing, keys
 from verifier.control.keys import KeyUpdate
 from verifier.control.publishing import DropGuard, publish
+from verifier.control.terms import Terms
 from verifier.errors import Conflict, UnsoundPublication
-from verifier.registry import queries
+from verifier.registry import intents, queries
 from verifier.registry.database import open_registry
+from verifier.serving.loading import load
 from verifier.store.layout import Store
 from verifier.store.manifest import digest_of
 from verifier.store.secrets import Secrets
@@ -213,6 +216,50 @@ def test_a_restored_registry_is_refused(home, tmp_path):
     assert 2 == Store(home.store).current()
 
 
+def intend(home, revision, digest):
+    with open_registry(home) as registry, registry.write() as connection:
+        intents.set_intent(connection, intents.Intent(revision, digest, 4), expected=1)
+
+
+def test_a_publication_that_the_registry_intended_is_adopted(home, tmp_path):
+    publish(home)
+    add_keys(home)
+    shutil.copy(home.registry_file, tmp_path / "backup.db")
+    manifest = publish(home).manifest
+    shutil.copy(tmp_path / "backup.db", home.registry_file)
+    intend(home, 2, digest_of(manifest.to_bytes()))
+    assert (False, 2) == (publish(home).changed, state_of(home).last_revision)
+
+
+@pytest.mark.parametrize(("revision", "digest"), [(2, "0" * 64), (3, None)])
+def test_a_publication_that_the_registry_did_not_intend_is_refused(home, tmp_path, revision, digest):
+    publish(home)
+    add_keys(home)
+    shutil.copy(home.registry_file, tmp_path / "backup.db")
+    manifest = publish(home).manifest
+    shutil.copy(tmp_path / "backup.db", home.registry_file)
+    intend(home, revision, digest or digest_of(manifest.to_bytes()))
+    refused("REGISTRY_BEHIND", home)
+    assert [1, 2] == Store(home.store).revisions()
+
+
+def test_a_number_that_was_signed_for_is_never_used_again(home):
+    publish(home)
+    intend(home, 7, "0" * 64)
+    add_keys(home)
+    assert 8 == publish(home).revision
+
+
+def test_what_is_published_is_what_nodes_load_and_answer(home):
+    with open_registry(home) as registry:
+        peppers = issuing.pepper_secrets(registry, Secrets(home.secrets).peppers())
+        issued = issuing.issue_key(registry, peppers, "acme", Terms(scopes=("read",)))
+    revision = publish(home).revision
+    view = load(Store(home.store), revision, Secrets(home.secrets))
+    answer = view.verify(issued.token, ["read"])
+    assert ("VALID", issued.key.key_id, revision) == (answer.verdict.name, answer.key_id, answer.revision)
+
+
 def test_an_old_copy_of_the_store_is_refused(home, tmp_path):
     publish(home)
     shutil.copytree(home.store, tmp_path / "backup")
@@ -338,44 +385,59 @@ def test_keys_made_while_publishing_are_in_the_next_publication(home, monkeypatc
 
 
 class TestCommands:
-    """The command line."""
+    """The command line, in this process."""
 
-    def run(self, verifier_command, home, *arguments, code=0):
-        done = verifier_command("--store", home.folder, *arguments)
-        assert code == done.returncode, done.stderr + done.stdout
-        return done
+    def run(self, capsys, home, *arguments, code=0):
+        try:
+            main(["--store", str(home.folder), *arguments])
+            left = 0
+        except SystemExit as leave:
+            left = leave.code
+        said = capsys.readouterr()
+        assert code == left, said
+        return said.out
 
-    def test_publish_list_show_diff(self, home, verifier_command):
-        first = json.loads(self.run(verifier_command, home, "publish", "--json").stdout)
+    def test_publish_list_show_diff(self, home, capsys):
+        first = json.loads(self.run(capsys, home, "publish", "--json"))
         assert (1, True) == (first["revision"], first["changed"])
-        assert "nothing changed since revision 1" in self.run(verifier_command, home, "publish").stdout
+        assert "nothing changed since revision 1" in self.run(capsys, home, "publish")
         ids = add_keys(home, 2)
         edit(home, keys.revoke_version, ids[0])
-        assert "published revision 2" in self.run(verifier_command, home, "publish").stdout
+        assert "published revision 2" in self.run(capsys, home, "publish")
         rows = [json.loads(line) for line in
-                self.run(verifier_command, home, "publications", "list", "--json").stdout.splitlines()]
+                self.run(capsys, home, "publications", "list", "--json").splitlines()]
         assert [(1, False), (2, True)] == [(row["revision"], row["current"]) for row in rows]
         assert [3, 5] == [row["records"] for row in rows]
-        shown = json.loads(self.run(verifier_command, home, "publications", "show", "2", "--json").stdout)
+        shown = json.loads(self.run(capsys, home, "publications", "show", "2", "--json"))
         assert json.loads(Store(home.store).manifest_bytes(2)).items() <= shown.items()
         assert (Secrets(home.secrets).signing_key().key_id, True) == (shown["signed_by"], shown["current"])
-        compared = json.loads(self.run(verifier_command, home, "publications", "diff", "1", "2", "--json").stdout)
+        compared = json.loads(self.run(capsys, home, "publications", "diff", "1", "2", "--json"))
         assert (1, 0, 3, 4) == tuple(compared[name] for name in ("gained", "lost", "before_active", "after_active"))
         assert [{"kind": "gained", "client_id": "acme", "key_id": ids[1], "version": 1}] == compared["examples"]
         for text in (("publications", "list"), ("publications", "show", "1"), ("publications", "diff", "1", "2")):
-            assert self.run(verifier_command, home, *text).stdout
+            assert self.run(capsys, home, *text)
 
-    def test_errors_have_codes(self, home, verifier_command):
-        self.run(verifier_command, home, "publish")
-        error = json.loads(self.run(verifier_command, home, "publications", "show", "9", "--json", code=4).stdout)
+    def test_the_drop_limit_is_a_setting(self, home, capsys):
+        ids = add_keys(home, 17)
+        publish(home)
+        for key_id in ids[:10]:
+            edit(home, keys.revoke_version, key_id)
+        refusal = json.loads(self.run(capsys, home, "publish", "--json", code=4))
+        assert "DROP_GUARD" == refusal["error"]["code"]
+        self.run(capsys, home, "publish", "--drop-limit", "50")
+        assert 2 == Store(home.store).current()
+
+    def test_errors_have_codes(self, home, capsys):
+        self.run(capsys, home, "publish")
+        error = json.loads(self.run(capsys, home, "publications", "show", "9", "--json", code=4))
         assert "NOT_FOUND" == error["error"]["code"]
         Store(home.store).signature_path(1).write_bytes(b"x")
-        shown = json.loads(self.run(verifier_command, home, "publications", "show", "1", "--json", code=3).stdout)
+        shown = json.loads(self.run(capsys, home, "publications", "show", "1", "--json", code=3))
         assert "BAD_SIGNATURE" == shown["error"]["code"]
-        row = json.loads(self.run(verifier_command, home, "publications", "list", "--json").stdout)
+        row = json.loads(self.run(capsys, home, "publications", "list", "--json"))
         assert row["problem"].startswith("BAD_SIGNATURE")
         with Publisher(Store(home.store)):
-            busy = json.loads(self.run(verifier_command, home, "publish", "--json", code=4).stdout)
+            busy = json.loads(self.run(capsys, home, "publish", "--json", code=4))
         assert "PUBLISHER_BUSY" == busy["error"]["code"]
 
 

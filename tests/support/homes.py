@@ -1,5 +1,6 @@
 """A ``--store`` folder with a client and some keys, for tests of publishing."""
 
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 from verifier.control import clients, issuing
 from verifier.control.founding import found
 from verifier.control.terms import Terms
-from verifier.registry.database import Registry, open_registry
+from verifier.registry.database import open_registry
 from verifier.store.home import Home
 from verifier.store.secrets import Secrets
 
@@ -23,12 +24,10 @@ def make_home(folder: Path, keys: int = 3) -> Home:
 
 
 def add_keys(home: Home, number: int = 1, *, scopes: Sequence[str] = ("read",), **terms: Any) -> list[str]:
-    """Give ``acme`` more keys; return their ids."""
-    with open_registry(home) as registry:
-        return [issue(home, registry, scopes=tuple(scopes), **terms) for _ in range(number)]
-
-
-def issue(home: Home, registry: Registry, **terms: Any) -> str:
-    """Make one key of ``acme``; return its id."""
-    peppers = issuing.pepper_secrets(registry, Secrets(home.secrets).peppers())
-    return issuing.issue_key(registry, peppers, "acme", Terms(**terms)).key.key_id
+    """Give ``acme`` more keys, in one transaction; return their ids."""
+    with open_registry(home) as registry, tempfile.TemporaryDirectory() as folder:
+        peppers = issuing.pepper_secrets(registry, Secrets(home.secrets).peppers())
+        _, ids = issuing.issue_keys(
+            registry, peppers, "acme", Terms(scopes=tuple(scopes), **terms), count=number, output=Path(folder, "tokens")
+        )
+        return ids.read_text().split()
