@@ -22,7 +22,7 @@ from verifier._tag cimport pepper_init
 from verifier._wire cimport HEAD_BYTES_MAX, WIRE_OK, check_scope, parse_address, write_head
 from verifier.atomics cimport load_i64, store_i64
 
-from verifier.errors import InvalidInput, UnsoundPublication
+from verifier.errors import InvalidInput, Unavailable, UnsoundPublication
 
 cdef extern from "Python.h":
     const char* PyUnicode_AsUTF8AndSize(object text, Py_ssize_t* size) except NULL
@@ -236,14 +236,16 @@ cdef class View:
 
         Raises:
             InvalidInput: a scope or the address is not well formed.
+            Unavailable: the revision was not confirmed for longer than `max_staleness_ms`.
         """
         cdef request_t request
         cdef answer_t answer
+        cdef int64_t staleness_ms = staleness_of(&self.view)
         required_scopes = held(required_scopes)
         set_key(&request, token)
         set_conditions(&request, required_scopes, client_address)
         judge(&self.view, &request, wall_s(), &answer)
-        return answer_of(&answer, self.view.revision, monotonic_ms() - load_i64(&self.view.confirmed_ms))
+        return answer_of(&answer, self.view.revision, staleness_ms)
 
     def verify_batch(self, tokens, required_scopes=(), client_address=None, *, bint probe=False) -> list:
         """Judge many tokens at the same second, overlapping their lookups.
@@ -253,7 +255,7 @@ cdef class View:
         cdef request_t requests[GROUP]
         cdef answer_t answers[GROUP]
         cdef int64_t now_s = wall_s()
-        cdef int64_t staleness_ms = monotonic_ms() - load_i64(&self.view.confirmed_ms)
+        cdef int64_t staleness_ms = staleness_of(&self.view)
         cdef Py_ssize_t first, count
         cdef int filled, i
         cdef list result = []
@@ -322,6 +324,16 @@ cdef tuple block_of(Map source, block, bytes magic, double element_bytes):
     if count * element_bytes > length - BLOCK_HEADER_BYTES or (element_bytes == 8 and count == 0):
         raise UnsoundPublication(f"the {magic.decode()} block is shorter than it says", code="FORMAT")
     return offset + BLOCK_HEADER_BYTES, count, records
+
+
+cdef int64_t staleness_of(view_t* view) except -1:
+    """Milliseconds since the last confirmation; a fault when that is too long ago, as for a call."""
+    cdef int64_t staleness_ms = monotonic_ms() - load_i64(&view.confirmed_ms)
+    if staleness_ms < 0:
+        return 0
+    if 0 < view.max_staleness_ms < staleness_ms:
+        raise Unavailable(f"revision {view.revision} was last confirmed {staleness_ms} ms ago")
+    return staleness_ms
 
 
 cdef int set_key(request_t* request, token) except -1:

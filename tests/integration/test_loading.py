@@ -1,6 +1,7 @@
 """From a store to a served view: what is loaded, what is refused and why, what is kept."""
 
 import shutil
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -405,6 +406,53 @@ def test_keyring_says_why_nothing_can_be_served(stocked: Stocked):
     with pytest.raises(UnsoundPublication) as caught:
         Keyring.open(stocked.home.folder)
     assert caught.value.code == "BAD_DIGEST"
+
+
+def test_keyring_that_is_too_stale_gives_no_verdict(stocked: Stocked):
+    stocked.publish({A: Facts()})
+    limits = LoadLimits(max_staleness_ms=200)
+    with Keyring.open(stocked.home.folder, limits=limits, poll_interval_s=0.02) as keyring:
+        time.sleep(0.3)
+        assert keyring.verify(A).valid
+        stocked.store.pointer.unlink()
+        time.sleep(0.3)
+        for ask in (lambda: keyring.verify(A), lambda: keyring.verify_batch([A])):
+            with pytest.raises(Unavailable):
+                ask()
+        stocked.point(1)
+        until(lambda: keyring._follower.last_refusal is not None)
+        time.sleep(0.1)
+        assert keyring.verify(A).valid
+
+
+def test_swaps_in_process_never_mix(stocked: Stocked):
+    def canary(revision: int) -> dict[str, Facts]:
+        return {token: Facts(metadata={"revision": str(revision)}) for token in (A, B, C)}
+
+    stocked.publish(canary(1))
+    seen: list[list[tuple[int, int]]] = [[], []]
+    stop = threading.Event()
+
+    def ask(answers: list[tuple[int, int]], keyring: Keyring) -> None:
+        while not stop.is_set():
+            batch = keyring.verify_batch([A, B, C])
+            assert len({answer.revision for answer in batch}) == 1
+            answers += [(int(answer.metadata["revision"]), answer.revision) for answer in batch]
+
+    with Keyring.open(stocked.home.folder) as keyring:
+        threads = [threading.Thread(target=ask, args=(answers, keyring)) for answers in seen]
+        for thread in threads:
+            thread.start()
+        for revision in range(2, 62):
+            stocked.publish(canary(revision))
+            until(lambda revision=revision: keyring.revision == revision)  # type: ignore[misc]
+        stop.set()
+        for thread in threads:
+            thread.join(10)
+    for answers in seen:
+        assert [] == [pair for pair in answers if pair[0] != pair[1]]
+        revisions = [revision for _, revision in answers]
+        assert revisions == sorted(revisions) and len(set(revisions)) > 10
 
 
 # --- Scrub -----------------------------------------------------------------------------------------------------------

@@ -1,10 +1,9 @@
-"""A node as a program: start, answers, hot swap, status, metrics, signals. Refusals: tests/adversity/test_unsound.py."""
+"""A node as a program: start, answers, hot swap, status, metrics, signals."""
 
 import json
 import signal
 import socket
 import subprocess
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 import grpc
 import pytest
 
+from tests.support.hammer import swap_under_traffic
 from tests.support.image import REVOKED, Facts
 from tests.support.node import RunningNode, until
 from tests.support.publications import Stocked, native
@@ -67,8 +67,8 @@ def test_status_and_metrics(stocked: Stocked):
         for token in (A, A, B, "junk"):
             node.verify(token)
         status = node.status()
-        assert ("SERVING", 1, 1, 1, "st_test", None) == tuple(
-            status[name] for name in ("state", "revision", "highest_revision", "content_of", "store_id", "last_refusal"))
+        names = ("state", "revision", "highest_revision", "content_of", "store_id", "last_refusal")
+        assert ("SERVING", 1, 1, 1, "st_test", None) == tuple(status[name] for name in names)
         assert (2, 1) == (status["base"]["records"], status["delta"]["records"])
         assert status["published_at"] == "2027-01-15T08:00:00Z"
         assert status["staleness_ms"] < 2000
@@ -101,69 +101,9 @@ def test_the_status_command(stocked: Stocked, verifier_command: Command, free_po
     assert (3, "UNAVAILABLE") == (done.returncode, json.loads(done.stdout)["error"]["code"])
 
 
-class Hammer:
-    """A client that asks without pause on one connection, and checks every answer."""
-
-    def __init__(self, node: RunningNode) -> None:
-        self.calls = 0
-        self.faults: list[str] = []
-        self.revisions: set[int] = set()
-        self._stop = threading.Event()
-        self._node = node
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-
-    def _run(self) -> None:
-        highest = 0
-        with self._node.channel() as channel:
-            stub = verifier_pb2_grpc.VerifierServiceStub(channel)
-            batch = verifier_pb2.VerifyBatchRequest(
-                requests=[verifier_pb2.VerifyRequest(key=token) for token in (A, B, A)])
-            while not self._stop.is_set():
-                try:
-                    answers = [stub.Verify(verifier_pb2.VerifyRequest(key=A), timeout=10)]
-                    answers += stub.VerifyBatch(batch, timeout=10).responses
-                except grpc.RpcError as error:
-                    self.faults.append(f"{error.code()} {error.details()}")
-                    return
-                self.calls += 2
-                for answer in answers:
-                    canary = int(answer.metadata["revision"])
-                    if answer.verdict != VALID or canary != answer.revision:
-                        self.faults.append(f"mixed: {answer}")
-                    if answer.revision < highest:
-                        self.faults.append(f"{answer.revision} after {highest}")
-                    highest = max(highest, answer.revision)
-                    self.revisions.add(answer.revision)
-
-    def stop(self) -> None:
-        self._stop.set()
-        self._thread.join(15)
-
-
-def canary(revision: int) -> dict[str, Facts]:
-    """What is published: every record names the revision."""
-    return {token: Facts(metadata={"revision": str(revision)}) for token in (A, B)}
-
-
 @pytest.mark.parametrize("threads", [1, 2])
 def test_swaps_under_traffic(stocked: Stocked, threads: int):
-    stocked.publish(canary(1))
-    with RunningNode(stocked.home.folder, "--threads", str(threads)) as node:
-        node.wait_for("serving", revision=1)
-        hammers = [Hammer(node) for _ in range(3)]
-        for number in range(2, SWAPS + 2):
-            if number % 2:  # alternately a new base, and a delta on the old one
-                stocked.publish(canary(number))
-            else:
-                stocked.publish(canary(number - 1), canary(number))
-            until(lambda number=number: hammers[0].faults or max(hammers[0].revisions, default=0) >= number)  # type: ignore[misc]
-        for hammer in hammers:
-            hammer.stop()
-        assert [] == [fault for hammer in hammers for fault in hammer.faults]
-        assert len(hammers[0].revisions) > SWAPS * 0.9
-        assert SWAPS + 1 == node.metric("verifier_swap_seconds_count")
-        assert (SWAPS + 1, None) == (node.status()["revision"], node.status()["last_refusal"])
+    swap_under_traffic(stocked, threads, SWAPS)
 
 
 def test_drain_answers_what_is_in_flight_and_exits_0(stocked: Stocked):

@@ -105,3 +105,12 @@ def test_every_default_would_be_accepted_as_a_value():
             items = each.default if setting_of(each).many else [each.default]
             assert all(isinstance(item, int | str) for item in items)
     assert Settings().threads == 1
+
+
+def test_the_page_names_every_default():
+    page = (Path(__file__).parents[2] / "docs" / "operating.md").read_text()
+    shown = read_settings({}, {}).shown()
+    for each in fields():
+        value = shown[each.name]
+        text = ", ".join(value) if isinstance(value, list) else "" if value is None else str(value)
+        assert f"| `{each.name}` | {text} | {setting_of(each).help} |" in page
