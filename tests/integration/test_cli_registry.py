@@ -14,6 +14,7 @@ import pytest
 
 from verifier import tokens
 from verifier.control import directory
+from verifier.control.founding import found
 from verifier.registry.database import open_registry
 from verifier.store.home import Home
 from verifier.store.secrets import Secrets
@@ -29,8 +30,9 @@ def run(verifier_command: Run, tmp_path: Path) -> Run:
     def on_home(*arguments: str | Path) -> Result:
         return verifier_command("--store", tmp_path / "home", *arguments)
 
-    assert on_home("init").returncode == 0
-    assert on_home("client", "create", "acme").returncode == 0
+    found(Home(tmp_path / "home"))
+    with open_registry(Home(tmp_path / "home")) as registry:
+        directory.create_client(registry, "acme")
     return on_home
 
 
@@ -152,10 +154,20 @@ def test_errors(run: Run, arguments: tuple[str, ...], code: int, name: str):
     result = run(*arguments, "--json")
     assert result.returncode == code
     assert json.loads(result.stdout)["error"]["code"] == name
-    plain = run(*arguments)
-    assert plain.returncode == code
+
+
+def test_errors_for_people(run: Run):
+    plain = run("key", "show", "key_none")
+    assert plain.returncode == 4
     assert plain.stdout == ""
-    assert plain.stderr.startswith("verifier: ")
+    assert plain.stderr.startswith("verifier: there is no key 'key_none'\n  hint: ")
+
+
+def test_init_and_client_create(verifier_command: Run, tmp_path: Path):
+    created = verifier_command("--store", tmp_path / "home", "init")
+    assert (created.returncode, "created store st_" in created.stdout) == (0, True)
+    made = verifier_command("--store", tmp_path / "home", "client", "create", "acme", "--name", "Acme", "--json")
+    assert (body(made)["client_id"], body(made)["enabled"]) == ("acme", True)
 
 
 def test_a_naive_time_is_refused(run: Run):
@@ -207,7 +219,7 @@ def test_revoking_all_versions_asks_on_a_terminal_only(run: Run, tmp_path: Path)
 
 
 def test_progress_is_shown_on_a_terminal_only(run: Run, tmp_path: Path):
-    arguments = ("key", "create", "--client", "acme", "--count", "150000", "--output")
+    arguments = ("key", "create", "--client", "acme", "--count", "100000", "--output")
     assert "create" not in run(*arguments, tmp_path / "quiet").stderr
     code, shown = on_terminal(tmp_path, b"", *arguments, str(tmp_path / "loud"))
     assert code == 0
