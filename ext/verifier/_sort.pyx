@@ -6,6 +6,7 @@ comes. What does not fit into memory goes to a temporary file, in extents of one
 
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from libc.errno cimport EIO
 from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t, uint16_t, uint64_t
 from libc.stdlib cimport free, malloc, qsort, realloc
@@ -66,9 +67,12 @@ cdef size_t entry_length(const uint8_t* entry) noexcept nogil:
 
 
 cdef size_t list_entries(const bucket_t* bucket, entry_t* entries) noexcept nogil:
-    # Counts the entries of a bucket, and lists them unless `entries` is NULL.
+    # Counts the entries of a bucket, and lists them unless `entries` is NULL. An entry that a fault of the disk made
+    # longer than the bucket ends the list.
     cdef size_t count = 0, at = 0
-    while at < bucket.used:
+    while at + ENTRY_HEADER_BYTES + TAG_BYTES <= bucket.used:
+        if at + entry_length(bucket.data + at) > bucket.used:
+            break
         if entries != NULL:
             entries[count].at = bucket.data + at
             entries[count].head = verifier_be64(load64(bucket.data + at + ENTRY_HEADER_BYTES))
@@ -186,6 +190,7 @@ cdef class Sorter:
         """Yield all rows as lists of pairs of tag head, 16 bytes, and record, ascending; once, after the last `add`."""
         cdef int i
         cdef size_t at
+        cdef uint64_t given = 0
         if self.spilled_bytes:
             self._spill()
             for i in range(BUCKETS):
@@ -193,9 +198,12 @@ cdef class Sorter:
         for i in range(BUCKETS):
             self._recall(i)
             self._sort(i)
+            given += self.entry_count
             for at in range(0, self.entry_count, BATCH_ROWS):
                 yield self._rows(at, min(<size_t>BATCH_ROWS, self.entry_count - at))
             release(&self.buckets[i])
+        if given != self.count:
+            raise OSError(EIO, "not all that was written came back", "temporary file")
 
     def _recall(self, int index) -> None:
         cdef bucket_t* bucket = &self.buckets[index]
