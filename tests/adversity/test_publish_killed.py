@@ -132,23 +132,23 @@ def spread(number):
     return lambda lines: sorted({1 + lines * step // number for step in range(number)} | set(range(lines - 6, lines)))
 
 
-def test_killed_at_lines_all_over_a_publication(tmp_path):
-    outcomes = campaign(make_home(tmp_path / "home", keys=2), spread(24))
+def test_killed_at_lines_all_over_a_publication(quick_path):
+    outcomes = campaign(make_home(quick_path / "home", keys=2), spread(24))
     assert {(True, False), (True, True)} <= outcomes  # some died before the pointer moved, some after
 
 
-def test_killed_during_the_very_first_publication(tmp_path):
-    lines = Child(make_home(tmp_path / "measured", keys=2)).lines
+def test_killed_during_the_very_first_publication(quick_path):
+    lines = Child(make_home(quick_path / "measured", keys=2)).lines
     for line in spread(4)(lines):
-        home = make_home(tmp_path / f"home{line}", keys=2)
+        home = make_home(quick_path / f"home{line}", keys=2)
         watcher = Watcher(home)
         Child(home, line)
         watcher.served()
         watcher.recovered(2)
 
 
-def test_killed_again_while_recovering(tmp_path):
-    home = make_home(tmp_path / "home", keys=2)
+def test_killed_again_while_recovering(quick_path):
+    home = make_home(quick_path / "home", keys=2)
     watcher = Watcher(home)
     lines = Child(home).lines
     keys = 2
@@ -164,8 +164,9 @@ def test_killed_again_while_recovering(tmp_path):
 
 
 @pytest.mark.campaign
-def test_killed_at_every_line(tmp_path):
-    campaign(make_home(tmp_path / "home", keys=2), lambda lines: list(range(1, lines + 20)))
+@pytest.mark.timeout(3600)
+def test_killed_at_every_line(quick_path):
+    campaign(make_home(quick_path / "home", keys=2), lambda lines: list(range(1, lines + 20)))
 
 
 def kill_at_random_moments(home, kills, generator):
@@ -187,13 +188,14 @@ def kill_at_random_moments(home, kills, generator):
     watcher.recovered(keys)
 
 
-def test_the_command_killed_at_random_moments(tmp_path):
-    kill_at_random_moments(make_home(tmp_path / "home", keys=2), RANDOM_KILLS, random.Random(7))
+def test_the_command_killed_at_random_moments(quick_path):
+    kill_at_random_moments(make_home(quick_path / "home", keys=2), RANDOM_KILLS, random.Random(7))
 
 
 @pytest.mark.campaign
-def test_the_command_killed_at_many_random_moments(tmp_path):
-    kill_at_random_moments(make_home(tmp_path / "home", keys=2), 200, random.Random())
+@pytest.mark.timeout(3600)
+def test_the_command_killed_at_many_random_moments(quick_path):
+    kill_at_random_moments(make_home(quick_path / "home", keys=2), 200, random.Random())
 
 
 def test_the_watched_files_are_those_that_write():

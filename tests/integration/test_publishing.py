@@ -32,8 +32,8 @@ NOW = 1_800_000_000
 
 
 @pytest.fixture
-def home(tmp_path):
-    return make_home(tmp_path / "home")
+def home(quick_path):
+    return make_home(quick_path / "home")
 
 
 def refused(code, home, **options):
@@ -204,12 +204,12 @@ def test_a_clock_that_went_back_is_refused_unless_forced(home):
     assert NOW - 1 == publish(home, now_s=NOW - 1, allow_clock_back=True).manifest.published_at
 
 
-def test_a_restored_registry_is_refused(home, tmp_path):
+def test_a_restored_registry_is_refused(home, quick_path):
     publish(home)
-    shutil.copy(home.registry_file, tmp_path / "backup.db")
+    shutil.copy(home.registry_file, quick_path / "backup.db")
     add_keys(home)
     publish(home)
-    shutil.copy(tmp_path / "backup.db", home.registry_file)
+    shutil.copy(quick_path / "backup.db", home.registry_file)
     error = refused("REGISTRY_BEHIND", home)
     assert {"registry": 1, "store": 2} == error.details
     assert error.hint
@@ -221,23 +221,23 @@ def intend(home, revision, digest):
         intents.set_intent(connection, intents.Intent(revision, digest, 4), expected=1)
 
 
-def test_a_publication_that_the_registry_intended_is_adopted(home, tmp_path):
+def test_a_publication_that_the_registry_intended_is_adopted(home, quick_path):
     publish(home)
     add_keys(home)
-    shutil.copy(home.registry_file, tmp_path / "backup.db")
+    shutil.copy(home.registry_file, quick_path / "backup.db")
     manifest = publish(home).manifest
-    shutil.copy(tmp_path / "backup.db", home.registry_file)
+    shutil.copy(quick_path / "backup.db", home.registry_file)
     intend(home, 2, digest_of(manifest.to_bytes()))
     assert (False, 2) == (publish(home).changed, state_of(home).last_revision)
 
 
 @pytest.mark.parametrize(("revision", "digest"), [(2, "0" * 64), (3, None)])
-def test_a_publication_that_the_registry_did_not_intend_is_refused(home, tmp_path, revision, digest):
+def test_a_publication_that_the_registry_did_not_intend_is_refused(home, quick_path, revision, digest):
     publish(home)
     add_keys(home)
-    shutil.copy(home.registry_file, tmp_path / "backup.db")
+    shutil.copy(home.registry_file, quick_path / "backup.db")
     manifest = publish(home).manifest
-    shutil.copy(tmp_path / "backup.db", home.registry_file)
+    shutil.copy(quick_path / "backup.db", home.registry_file)
     intend(home, revision, digest or digest_of(manifest.to_bytes()))
     refused("REGISTRY_BEHIND", home)
     assert [1, 2] == Store(home.store).revisions()
@@ -250,6 +250,18 @@ def test_a_number_that_was_signed_for_is_never_used_again(home):
     assert 8 == publish(home).revision
 
 
+def test_a_publication_that_the_registry_could_not_note_is_no_failure(home, monkeypatch, caplog):
+    def busy(*_, **__):
+        raise Conflict("another command is writing to the registry", code="REGISTRY_BUSY")
+
+    monkeypatch.setattr(queries, "set_last_revision", busy)
+    assert publish(home).changed
+    assert "revision 1 is published" in caplog.text
+    monkeypatch.undo()
+    assert (1, 0) == (Store(home.store).current(), state_of(home).last_revision)
+    assert (False, 1) == (publish(home).changed, state_of(home).last_revision)
+
+
 def test_what_is_published_is_what_nodes_load_and_answer(home):
     with open_registry(home) as registry:
         peppers = issuing.pepper_secrets(registry, Secrets(home.secrets).peppers())
@@ -260,18 +272,18 @@ def test_what_is_published_is_what_nodes_load_and_answer(home):
     assert ("VALID", issued.key.key_id, revision) == (answer.verdict.name, answer.key_id, answer.revision)
 
 
-def test_an_old_copy_of_the_store_is_refused(home, tmp_path):
+def test_an_old_copy_of_the_store_is_refused(home, quick_path):
     publish(home)
-    shutil.copytree(home.store, tmp_path / "backup")
+    shutil.copytree(home.store, quick_path / "backup")
     add_keys(home)
     publish(home)
     shutil.rmtree(home.store)
-    shutil.copytree(tmp_path / "backup", home.store)
+    shutil.copytree(quick_path / "backup", home.store)
     assert {"registry": 2, "store": 1} == refused("STORE_BEHIND", home).details
 
 
-def test_the_store_of_another_registry_is_refused(home, tmp_path):
-    other = make_home(tmp_path / "other")
+def test_the_store_of_another_registry_is_refused(home, quick_path):
+    other = make_home(quick_path / "other")
     for place in (home, other):
         publish(place)
     shutil.rmtree(home.store)

@@ -11,6 +11,7 @@ A publisher that died before ``CURRENT`` moved has published nothing: its number
 One that died after that has published: the next publisher knows its own work by the intent, and notes what is missing.
 """
 
+import logging
 import time
 from dataclasses import dataclass, replace
 from typing import Any
@@ -29,6 +30,8 @@ from verifier.store.manifest import Manifest, digest_of, time_text
 from verifier.store.secrets import Secrets
 from verifier.store.signing import SigningKey, Trust
 from verifier.store.writer import Publisher
+
+_log = logging.getLogger(__name__)
 
 DROP_SHARE = 0.2
 DROP_RECORDS_MIN = 10
@@ -310,7 +313,11 @@ class _Work:
             intents.set_intent(connection, wanted, expected=origin.revision)
         self._install(manifest.base)
         self.publisher.commit(manifest, signature)
-        self._note(manifest.revision, origin.revision, changes)
+        try:
+            self._note(manifest.revision, origin.revision, changes)
+        except VerifierError as error:
+            # Nodes take it up already, so it is no failure; the intent lets the next publisher catch up.
+            _log.warning("revision %d is published, but the registry has not noted it: %s", manifest.revision, error)
 
     def _install(self, keyring: KeyringDescription) -> None:
         self.publisher.add_keyring(self.publisher.building / f"{keyring.sha256}.mdb", keyring.sha256)
