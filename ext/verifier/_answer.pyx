@@ -18,6 +18,11 @@ cdef tuple PHASES = tuple(Phase)
 cdef object decode = None
 
 
+cdef inline int small(uint64_t number) noexcept nogil:
+    """An enumeration's number; what no release can mean becomes 0 instead of being cut to something it is not."""
+    return <int>number if number < 256 else 0
+
+
 cdef object decoder():
     """Import the protobuf runtime only when it is needed: it costs 30 ms at start."""
     global decode
@@ -54,9 +59,9 @@ cdef class Answer:
             if wire_type != 0:
                 continue
             if number == 1:
-                self._verdict = <int>value
+                self._verdict = small(value)
             elif number == 2:
-                self._phase = <int>value
+                self._phase = small(value)
             elif number == 3:
                 self.revision = <int64_t>value
             elif number == 4:

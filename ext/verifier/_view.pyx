@@ -363,6 +363,14 @@ cdef object held(required_scopes):
     return tuple(required_scopes)
 
 
+cdef const uint8_t* utf8_of(text, Py_ssize_t* length) except NULL:
+    """The UTF-8 bytes that a string keeps of itself: good as long as the string."""
+    try:
+        return <const uint8_t*>PyUnicode_AsUTF8AndSize(text, length)
+    except (TypeError, UnicodeEncodeError):
+        raise InvalidInput(f"{text!r} is not text") from None
+
+
 cdef int set_conditions(request_t* request, required_scopes, client_address) except -1:
     cdef Py_ssize_t length
     cdef const uint8_t* text
@@ -377,14 +385,14 @@ cdef int set_conditions(request_t* request, required_scopes, client_address) exc
             raise InvalidInput(f"more than {SCOPES_MAX} required scopes")
         # The pointers stay good as long as the caller holds the strings, which is for the whole call.
         for scope in required_scopes:
-            text = <const uint8_t*>PyUnicode_AsUTF8AndSize(scope, &length)
+            text = utf8_of(scope, &length)
             if check_scope(text, length) != WIRE_OK:
                 raise InvalidInput(f"{scope!r} is not a scope")
             request.scopes[request.scope_count] = text
             request.scope_lengths[request.scope_count] = <uint8_t>length
             request.scope_count += 1
     if client_address:
-        text = <const uint8_t*>PyUnicode_AsUTF8AndSize(client_address, &length)
+        text = utf8_of(client_address, &length)
         if parse_address(text, length, request.address) != WIRE_OK:
             raise InvalidInput(f"{client_address!r} is not an IPv4 or IPv6 address")
         request.has_address = True

@@ -23,6 +23,8 @@ def test_unknown_numbers_are_never_valid() -> None:
     for number in (0, 13, 99, 2**31 - 1):
         answer = Answer(VerifyResponse(verdict=number, phase=77).SerializeToString())  # type: ignore[arg-type]
         assert (answer.verdict, answer.phase, answer.valid) == (Verdict.UNSPECIFIED, Phase.UNSPECIFIED, False)
+    wide = b"\x08\x81\x80\x80\x80\x10"  # 2^32 + 1, which a careless cast would read as VALID
+    assert not Answer(wide).valid
     later = VerifyResponse(verdict=4, phase=5, revocation_reason=77)  # type: ignore[arg-type]
     assert Answer(later.SerializeToString()).revocation_reason is RevocationReason.UNSPECIFIED
 

@@ -193,6 +193,9 @@ VIEW = view_of(image_of({native(n): Facts(scopes=("read",) * (n % 2), rules=("10
     [
         ({"required_scopes": "read"}, "list"),
         ({"required_scopes": ["a b"]}, "scope"),
+        ({"required_scopes": ["\ud800"]}, "not text"),
+        ({"required_scopes": [5]}, "not text"),
+        ({"client_address": 5}, "not text"),
         ({"required_scopes": [""]}, "scope"),
         ({"required_scopes": ["a,b"]}, "scope"),
         ({"required_scopes": ["x" * 129]}, "scope"),
