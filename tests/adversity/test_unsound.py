@@ -237,3 +237,23 @@ def test_a_killed_node_comes_back_with_what_it_served(stocked: Stocked):
     with RunningNode(stocked.home.folder) as node:
         node.wait_for("serving", revision=10)
         assert node.status()["highest_revision"] == 10
+
+
+def test_the_scrub_notices_what_changes_under_a_mapped_keyring(stocked: Stocked):
+    with RunningNode(stocked.home.folder, "--memory", "mapped", "--scrub-interval", "200ms") as node:
+        node.wait_for("serving", revision=10)
+        until(lambda: node.status()["scrub"]["rounds"] > 0)
+        assert node.metric("verifier_scrub_mismatches_total") == 0
+        path = stocked.store.keyring_path(Manifest.from_bytes(stocked.store.manifest_bytes(10)).base.sha256)
+        with path.open("r+b") as file:  # in place: the same inode is mapped
+            file.seek(100)
+            file.write(b"x")
+        line = node.wait_for("what is served has changed in memory or on disk; loading it again")
+        assert line["offset"] == 0
+        node.wait_for("publication refused", code="BAD_DIGEST")
+        assert node.metric("verifier_scrub_mismatches_total") > 0
+        assert node.verify(A).verdict == 1
+        with path.open("r+b") as file:
+            file.seek(100)
+            file.write(b"\0")
+        node.wait_for("serving", checked=2)

@@ -1,5 +1,7 @@
 """From a store to a served view: what is loaded, what is refused and why, what is kept."""
 
+import gc
+import os
 import shutil
 import threading
 import time
@@ -12,7 +14,7 @@ import pytest
 from tests.support.image import ABSENT, REVOKED, Facts
 from tests.support.publications import Stocked, native
 from verifier.errors import Unavailable, UnsoundPublication
-from verifier.serving.following import Follower, Observer, Refusal
+from verifier.serving.following import Follower, Observer, Refusal, _at_low_priority
 from verifier.serving.highest import HighestServed, Mark
 from verifier.serving.keyring import Keyring
 from verifier.serving.loading import LoadLimits, Publication, load_publication
@@ -372,6 +374,59 @@ def test_polling_alone_notices_too(stocked: Stocked, monkeypatch: pytest.MonkeyP
     with Keyring.open(stocked.home.folder, poll_interval_s=0.02) as keyring:
         stocked.publish({B: Facts()})
         until(lambda: keyring.revision == 2)
+
+
+def test_large_loads_run_at_low_priority_and_the_follower_does_not():
+    def nice() -> int:
+        return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+    before = nice()
+    assert (19, before) == (_at_low_priority(nice), nice())
+    with pytest.raises(ZeroDivisionError):
+        _at_low_priority(lambda: 1 // 0)
+
+
+def test_what_is_replaced_is_freed(stocked: Stocked, monkeypatch: pytest.MonkeyPatch):
+    from verifier.serving import following as module
+
+    threads: list[str] = []
+    plain = module._at_low_priority
+
+    def noted(work: Callable[[], object]) -> object:
+        def run() -> object:
+            threads.append(threading.current_thread().name)
+            return work()
+
+        return plain(run)
+
+    monkeypatch.setattr(module, "_at_low_priority", noted)
+    monkeypatch.setattr(module, "SMALL_BYTES", 0)
+
+    def maps() -> int:
+        return sum("verifier-keyring" in line for line in Path("/proc/self/maps").read_text().splitlines())
+
+    gc.collect()  # what earlier tests left in cycles; from here on nothing may need a collection to be freed
+    before = maps()
+    following = Following(stocked)
+    for number in range(5):
+        stocked.publish({native(number): Facts()})
+        following.turn()
+    assert maps() == before + 1
+    # Four loads but the first, and four times the base before, in the loader's thread.
+    assert threads == ["loader"] * 8
+    following.follower.publication = None
+    assert maps() == before
+
+
+def test_a_fault_in_the_follower_is_told_and_survived(stocked: Stocked, monkeypatch: pytest.MonkeyPatch):
+    following = Following(stocked)
+    stocked.publish({A: Facts()})
+    monkeypatch.setattr(following.follower, "turn", lambda: 1 // 0)
+    following.follower.start()
+    until(lambda: following.codes == ["INTERNAL"])
+    monkeypatch.undo()
+    until(lambda: following.delivered == [1])
+    following.follower.stop()
 
 
 # --- In-process ------------------------------------------------------------------------------------------------------

@@ -182,6 +182,12 @@ def test_a_port_that_is_taken_is_an_error_not_a_share(stocked: Stocked, verifier
         assert done.returncode == 3 and "--metrics" in done.stderr
 
 
+def test_a_mistyped_store_is_not_created(tmp_path: Path, verifier_command: Command):
+    done = verifier_command("--store", tmp_path / "typo", "serve", "--listen", "127.0.0.1:0", "--metrics", "off")
+    assert done.returncode == 4 and "init" in done.stderr
+    assert not (tmp_path / "typo").exists()
+
+
 def test_stale_answers_are_faults(stocked: Stocked):
     stocked.publish({A: Facts()})
     with RunningNode(stocked.home.folder, "--max-staleness", "300ms", "--poll-interval", "50ms") as node:

@@ -11,7 +11,7 @@ import time
 
 from verifier import __version__
 from verifier._tag import Tagger
-from verifier.errors import InvalidInput
+from verifier.errors import InvalidInput, NotFound
 from verifier.limits import Limits
 from verifier.server import logs
 from verifier.server.http import MetricsServer, json_page, probe_page, text_page
@@ -32,6 +32,7 @@ from verifier.store.secrets import Secrets
 
 TAG_SLOW_NS = 300
 DRAIN_LOOK_S = 0.05
+STOP_TIMEOUT_S = 0.5
 DONE, CUT_OFF = 0, 5  # exit codes
 
 
@@ -40,6 +41,7 @@ class Node(Observer):
 
     Raises:
         InvalidInput: no store is named.
+        NotFound: there is no such folder, and no other one for the state.
         Unavailable: an address cannot be listened on, or the state folder cannot be written.
     """
 
@@ -49,6 +51,8 @@ class Node(Observer):
         self.settings = settings
         self._log = logs.get_logger("node")
         home = Home(settings.store)
+        if settings.state is None and not home.folder.is_dir():
+            raise NotFound(f"there is no folder {home.folder}", hint=f"verifier --store {settings.store} init")
         self._follower = Follower(
             Store(home.store), Secrets(home.secrets), self._deliver,
             limits=load_limits(settings), highest=HighestServed(settings.state or home.state),
@@ -102,9 +106,10 @@ class Node(Observer):
 
     def close(self) -> None:
         """End all threads and close all ports, whatever is in flight."""
-        self._follower.stop()
+        # Not waiting for a load that goes on: its thread is a daemon, and nobody will use what it loads.
+        self._follower.stop(STOP_TIMEOUT_S)
         if self._scrubber is not None:
-            self._scrubber.stop()
+            self._scrubber.stop(STOP_TIMEOUT_S)
         self._loops.stop()
         if self._http is not None:
             self._http.stop()

@@ -182,7 +182,11 @@ class Follower:
 
     def _run(self) -> None:
         while not self._stopping:
-            self.turn()
+            try:
+                self.turn()
+            except Exception as error:
+                # This thread must not end: without it nothing is ever revoked here again.
+                self._tell(_refusal(None, error))
             self._watch.wait()
 
     def _catch_up(self) -> None:
@@ -240,10 +244,16 @@ class Follower:
         self._clues = self._gather_clues(refusal.revision)
         self._retry_at = time.monotonic() + self._retry_s
         self._retry_s = min(self._retry_s * 2, RETRY_MAX_S)
-        if not refusal.same_as(self.last_refusal):
-            self.last_refusal = refusal
+        if self._tell(refusal):
             self._retry_s = RETRY_FIRST_S
-            self._observer.refused(refusal)
+
+    def _tell(self, refusal: Refusal) -> bool:
+        """Keep a refusal and tell the observer, unless it was told last; return whether it was news."""
+        if refusal.same_as(self.last_refusal):
+            return False
+        self.last_refusal = refusal
+        self._observer.refused(refusal)
+        return True
 
     def _worth_another_try(self) -> bool:
         """Tell whether a refused publication might be sound by now."""
