@@ -108,13 +108,9 @@ cdef void connections_close(connections_t* all, int reason) noexcept nogil:
 # --- Output ----------------------------------------------------------------------------------------------------------
 
 cdef void set_interest(connections_t* all, connection_t* connection) noexcept nogil:
-    """Read, unless output is stuck while the session holds much already; write, when output is stuck."""
+    """Read; but when output is stuck, only write: whoever does not take answers need not ask for more."""
     cdef epoll_event event
-    cdef uint32_t wanted = EPOLLIN
-    if connection.output_length:
-        wanted = EPOLLOUT
-        if connection.session.held + connection.output_length < all.service.limits.held_bytes_max // 4:
-            wanted |= EPOLLIN
+    cdef uint32_t wanted = EPOLLOUT if connection.output_length else EPOLLIN
     if wanted != connection.interest:
         connection.interest = wanted
         event.events = wanted

@@ -25,6 +25,7 @@ ctypedef struct session_t:
     size_t replies_held        # of these, replies
     uint64_t replies_sent      # bytes, to see whether the client takes them
     size_t unconsumed          # bytes of DATA for which the client was not given window again
+    size_t useless             # bytes received since the last one that was part of a call's message
     int64_t resets_left
     int64_t control_left
     bint ready                 # the client's preface and SETTINGS have arrived

@@ -19,6 +19,7 @@ from verifier.nghttp2 cimport *
 cdef enum:
     SMALL_DATA_BYTES = 1024    # DATA below this that does not end a request costs a control frame
     CONTROL_PER_CALL = 8       # control frames that a call gives back: window updates, pings of its client
+    USELESS_BYTES_MAX = 4194304  # in a second: for what nghttp2 skips without a word, as PRIORITY and unknown frames
     BACKPRESSURE_PART = 3      # replies over this part of what may be held: no more window
 
 cdef nghttp2_session_callbacks* CALLBACKS
@@ -52,6 +53,7 @@ cdef int64_t refilled(int64_t left, int64_t burst, int64_t per_s, int64_t elapse
 
 
 cdef void session_refill(session_t* session, int64_t elapsed_ms) noexcept nogil:
+    session.useless = 0
     session.resets_left = refilled(session.resets_left, session.service.limits.resets_burst,
                                    session.service.limits.resets_per_s, elapsed_ms)
     session.control_left = refilled(session.control_left, session.service.limits.control_burst,
@@ -106,6 +108,7 @@ cdef void answer(session_t* session, call_t* call) noexcept nogil:
     if call.answered:
         return
     call.answered = True
+    session.useless = 0
     refusal = call_run(session.service, call, session.replies_held)
     if refusal != NULL:
         send_refusal(session, call, refusal)
@@ -165,6 +168,7 @@ cdef int on_data_chunk(nghttp2_session* h2, uint8_t flags, int32_t stream_id, co
     session.unconsumed += length
     if call == NULL or call.answered:
         return 0
+    session.useless = 0
     call_data(session.service, call, &session.held, data, length)
     if call.borrowed != NULL:
         if session.borrower != NULL and session.borrower != call:
@@ -308,7 +312,11 @@ cdef bint give_window(session_t* session) noexcept nogil:
 
 
 cdef bint session_feed(session_t* session, const uint8_t* data, size_t length) noexcept nogil:
-    cdef ssize_t taken = nghttp2_session_mem_recv(session.h2, data, length)
+    cdef ssize_t taken
+    session.useless += length
+    if session.useless > USELESS_BYTES_MAX:
+        calm(session)
+    taken = nghttp2_session_mem_recv(session.h2, data, length)
     keep_borrowed(session)
     if taken < 0:
         session.service.transport.protocol_errors += 1

@@ -8,7 +8,7 @@ from pathlib import Path
 import hyperframe.frame as frames
 import pytest
 
-from tests.support.groups import EchoServer, echo_server
+from tests.support.groups import EchoServer, echo_server, wait_until
 from tests.support.http2 import ECHO, Http2Client, message
 from verifier.limits import Limits
 
@@ -26,13 +26,6 @@ def server() -> Iterator[EchoServer]:
 def client(server: EchoServer) -> Iterator[Http2Client]:
     with Http2Client(server.address) as connected:
         yield connected
-
-
-def wait_until(condition, timeout_s: float = 5.0) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
 
 
 def test_answer_is_headers_data_and_trailers(client: Http2Client):
@@ -159,7 +152,8 @@ def test_compressed_message_is_told_what_is_understood(client: Http2Client):
 
 
 def test_announced_too_large_is_answered_at_once_then_reset(client: Http2Client):
-    client.send(client.headers(1), client.data(1, message(b"x" * 100, length=Limits().message_bytes_max + 1), end=False))
+    announced = message(b"x" * 100, length=Limits().message_bytes_max + 1)
+    client.send(client.headers(1), client.data(1, announced, end=False))
     answer = client.response(1)
     assert (RESOURCE_EXHAUSTED, None) == (answer.status, answer.reset)
     reset = client.until(frames.RstStreamFrame)
@@ -305,7 +299,7 @@ def test_counters(server: EchoServer, client: Http2Client):
 
 def test_unix_socket_and_tcp_together(tmp_path: Path):
     path = tmp_path / "run" / "verifier.sock"
-    with echo_server(listen=(f"unix:{path}", "127.0.0.1:0")) as group:
+    with echo_server(listen=(f"unix:{path}", "127.0.0.1:0")):
         with Http2Client(str(path)) as client:
             client.call(1, b"local")
             assert b"local" == client.response(1).message

@@ -1,11 +1,20 @@
 """Event loops with the echo method: the bare transport on a real socket."""
 
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from verifier.limits import Limits
 from verifier.server.loops import LoopGroup
+
+
+def wait_until(condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
+    """Wait for something that a loop does in its own time."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.002)
 
 
 class EchoServer(LoopGroup):

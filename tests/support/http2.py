@@ -4,6 +4,7 @@ import socket
 import struct
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import hpack
@@ -39,6 +40,7 @@ class Http2Client:
         self._buffer = b""
         self._header_block = b""
         self.closed = False
+        self._speaks = preface
         self._windows: dict[int, int] = {}
         if preface:
             self.raw(PREFACE)
@@ -85,11 +87,15 @@ class Http2Client:
         """Send a whole call in one write."""
         self.send(self.headers(stream, path, **options), self.data(stream, message(body)))
 
-    def upload(self, stream: int, body: bytes, piece: int = 16384) -> None:
-        """Send a whole request body in pieces, as fast as the server's windows allow."""
+    def room(self, stream: int) -> int:
+        """How many bytes of DATA the server's windows allow."""
+        return min(self._windows.get(0, 65535), self._windows.get(stream, 65535))
+
+    def upload(self, stream: int, body: bytes, piece: int = 16384, *, end: bool = True) -> None:
+        """Send a request body in pieces, as fast as the server's windows allow."""
         sent = 0
         while sent < len(body) or not body:
-            room = min(self._windows.get(0, 65535), self._windows.get(stream, 65535), piece)
+            room = min(self.room(stream), piece)
             if room <= 0:
                 assert self.next_frame() is not None
                 continue
@@ -97,7 +103,7 @@ class Http2Client:
             sent += len(part)
             for window in (0, stream):
                 self._windows[window] = self._windows.get(window, 65535) - len(part)
-            self.send(self.data(stream, part, end=sent == len(body)))
+            self.send(self.data(stream, part, end=end and sent == len(body)))
             if not body:
                 break
 
@@ -124,8 +130,9 @@ class Http2Client:
         self.received.append(frame)
         if isinstance(frame, frames.HeadersFrame):
             frame.fields = dict(self.decoder.decode(frame.data))
-        elif isinstance(frame, frames.SettingsFrame) and "ACK" not in frame.flags:
-            self.send(frames.SettingsFrame(0, flags=["ACK"]))
+        elif isinstance(frame, frames.SettingsFrame) and "ACK" not in frame.flags and self._speaks:
+            with suppress(BrokenPipeError, ConnectionResetError):
+                self.send(frames.SettingsFrame(0, flags=["ACK"]))
         elif isinstance(frame, frames.WindowUpdateFrame):
             self._windows[frame.stream_id] = self._windows.get(frame.stream_id, 65535) + frame.window_increment
         return frame
