@@ -152,6 +152,11 @@ def test_any_records(tmp_path: Path, many):
     assert report.sound, report.checks
 
 
+def test_metadata_names_that_begin_with_one_another(tmp_path: Path):
+    report = verify_file(path_of(tmp_path, built(tmp_path, rows(9, metadata={"k1": "a", "k10": "b", "k": ""}))))
+    assert report.sound, report.checks
+
+
 def test_records_of_every_size(tmp_path: Path):
     sizes = [rows(1, scopes=tuple(f"{n:03}" + "x" * 60 for n in range(amount)))[0][1] for amount in range(28)]
     given_rows = [(tag(n), tag(n)[16:] + record[16:]) for n, record in enumerate(sizes * 5)]
