@@ -25,6 +25,13 @@ def native(number: int, prefix: str = "vk_live") -> str:
     return body + checksum(body.encode()).decode()
 
 
+def flip(path: Path, at: int) -> None:
+    """Change one bit of a file."""
+    data = bytearray(path.read_bytes())
+    data[at] ^= 1
+    path.write_bytes(data)
+
+
 class Stocked:
     """A home with secrets and a store that can be published to, damaged and repaired."""
 
