@@ -104,6 +104,7 @@ def extensions() -> list[Extension]:
 
 
 setup(
+    options={"build_ext": {"parallel": True}},
     ext_modules=cythonize(
         extensions(),
         include_path=["ext"],

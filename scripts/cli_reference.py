@@ -71,7 +71,11 @@ def option_row(option: click.Option) -> str:
     notes = " ".join((option.help or "").split()).replace("|", "\\|")
     if option.required:
         notes += " Required."
-    if option.multiple:
+    if option.show_default and option.default is not None and not option.is_flag:
+        notes += f" [default: {option.default}]"
+    if option.envvar and f"env: {option.envvar}" not in notes:
+        notes += f" [env: {option.envvar}]"
+    if option.multiple and "several" not in notes and "repeated" not in notes:
         notes += " May be given several times."
     return f"| {names} | {value} | {notes} |"
 

@@ -21,55 +21,55 @@ from verifier.errors import VerifierError
 from verifier.vocabulary import Verdict
 
 ROOT = Path(__file__).resolve().parents[1]
-HOME = ROOT / "run" / "demo"
-TOKEN_FILE = HOME / "demo-token.txt"
-VERIFIER = str(Path(sys.executable).with_name("verifier"))
+HOME = Path("run/demo")
+KEPT_NAME = "demo-token.txt"
+VERIFIER = [sys.executable, "-m", "verifier"]
 CLIENT = "acme"
 START_TIMEOUT_S = 30
 
 
-def command(*arguments: str) -> dict[str, Any]:
+def command(home: Path, *arguments: str) -> dict[str, Any]:
     """Run one command on the demo store, show it, and return its JSON."""
-    print(f"$ verifier --store run/demo {' '.join(arguments)}", flush=True)
-    done = run(*arguments)
+    print(f"$ verifier --store {home} {' '.join(arguments)}", flush=True)
+    done = run(home, *arguments)
     if done.returncode != 0:
         sys.exit(f"{done.stdout.strip()}\nmake run: that command failed with exit code {done.returncode}")
     answer: dict[str, Any] = json.loads(done.stdout)
     return answer
 
 
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+def run(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run one command on the demo store, with JSON for an answer."""
-    words = [VERIFIER, "--store", str(HOME), *arguments, "--json"]
+    words = [*VERIFIER, "--store", str(home), *arguments, "--json"]
     return subprocess.run(words, stdout=subprocess.PIPE, text=True, check=False)
 
 
-def issue_key() -> None:
+def issue_key(home: Path) -> None:
     """Issue a key and keep its token: it opens nothing but the demo, and the next run needs it."""
-    key = command("key", "create", "--client", CLIENT, "--scopes", "read,trade")
-    TOKEN_FILE.touch(mode=0o600)
-    TOKEN_FILE.write_text(key["token"] + "\n")
+    key = command(home, "key", "create", "--client", CLIENT, "--scopes", "read,trade")
+    (home / KEPT_NAME).touch(mode=0o600)
+    (home / KEPT_NAME).write_text(key["token"] + "\n")
 
 
-def prepare_store() -> str:
+def prepare_store(home: Path) -> str:
     """Make what is missing of store, client, key and publication; return the key's token.
 
     A key that a visitor has revoked or let expire since the last run is replaced by a new one.
     """
-    command("init")
-    if run("client", "show", CLIENT).returncode != 0:
-        command("client", "create", CLIENT)
-    if not TOKEN_FILE.exists():
-        issue_key()
-    command("publish")
-    token = TOKEN_FILE.read_text().strip()
-    with Keyring.open(HOME) as keyring:
+    command(home, "init")
+    if run(home, "client", "show", CLIENT).returncode != 0:
+        command(home, "client", "create", CLIENT)
+    if not (home / KEPT_NAME).exists():
+        issue_key(home)
+    command(home, "publish")
+    token = (home / KEPT_NAME).read_text().strip()
+    with Keyring.open(home) as keyring:
         verdict = keyring.verify(token).verdict
     if verdict is not Verdict.VALID:
         print(f"  the key of the last run is {verdict.name} by now")
-        issue_key()
-        command("publish")
-    return TOKEN_FILE.read_text().strip()
+        issue_key(home)
+        command(home, "publish")
+    return (home / KEPT_NAME).read_text().strip()
 
 
 def require_free(address: str, variable: str) -> None:
@@ -123,15 +123,15 @@ def wait_until_serving(node: subprocess.Popen[bytes], target: str) -> None:
     sys.exit(f"make run: the node did not serve within {START_TIMEOUT_S} s")
 
 
-def print_next(target: str, metrics: str) -> None:
+def print_next(home: Path, target: str, metrics: str) -> None:
     """Say what to try while the node serves."""
     print(f"""
-Serving on {target}. Try in another terminal:
-  export PATH="$PWD/.venv/bin:$PATH" VERIFIER_STORE=run/demo
-  verifier check --target {target} --scopes read < run/demo/{TOKEN_FILE.name}
+Serving on {target}. Try in another terminal, in this folder:
+  export PATH="$PWD/.venv/bin:$PATH" VERIFIER_STORE={home}
+  verifier check --target {target} --scopes read < {home / KEPT_NAME}
   verifier key list
   verifier key revoke KEY_ID --version 1 --reason key_compromise && verifier publish
-  verifier check --target {target} < run/demo/{TOKEN_FILE.name}      # REVOKED
+  verifier check --target {target} < {home / KEPT_NAME}      # REVOKED
   verifier status --target {metrics}
 Ctrl-C stops the node.""", flush=True)
 
@@ -149,16 +149,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--listen", default="127.0.0.1:50051", help="address of the node")
     parser.add_argument("--metrics", default="127.0.0.1:9464", help="address of its metrics and status")
+    parser.add_argument("--store", type=Path, default=HOME, help="folder of the demo's store")
     options = parser.parse_args()
     require_free(options.listen, "LISTEN")
     require_free(options.metrics, "METRICS")
     os.chdir(ROOT)
-    token = prepare_store()
-    serve = [VERIFIER, "--store", str(HOME), "serve", "--listen", options.listen, "--metrics", options.metrics]
-    print(f"$ verifier --store run/demo {' '.join(serve[3:])}", flush=True)
+    token = prepare_store(options.store)
+    serve = ["--store", str(options.store), "serve", "--listen", options.listen, "--metrics", options.metrics]
+    print(f"$ verifier {' '.join(serve)}", flush=True)
     take_terminal()
     # In a session of its own the node gets no second signal from the terminal, which would force it to stop.
-    node = subprocess.Popen(serve, start_new_session=True)
+    node = subprocess.Popen([*VERIFIER, *serve], start_new_session=True)
 
     def stop(_signal: int, _frame: object) -> None:
         node.send_signal(signal.SIGTERM)
@@ -169,7 +170,7 @@ def main() -> None:
         wait_until_serving(node, options.listen)
         if not verify(options.listen, token):
             sys.exit("make run: an answer is not what it must be")
-        print_next(options.listen, options.metrics)
+        print_next(options.store, options.listen, options.metrics)
         sys.exit(node.wait())
     finally:
         if node.poll() is None:
