@@ -16,10 +16,11 @@ OBJECT_TYPES = {"object", "bytes", "str", "dict", "list", "tuple", "bytearray"}
 
 # Other functions that plainly work on Python objects, each with the reason.
 PYTHON_SIDE: dict[str, str] = {
-    "_build._sort": "called with the GIL once per bucket; gives it back while it sorts",
     "_compare._begin": "called with the GIL twice per comparison; reads its arguments",
     "_map._attach": "runs with the GIL once per load, to raise what went wrong",
     "_records.copy": "reads Python bytes objects",
+    "_view.staleness_of": "of Python calls only; raises once the view is closed",
+    "_view.utf8_of": "reads a Python string",
     "_view._attach": "runs with the GIL once per load, to raise what went wrong",
     "_view._attach_switches": "runs with the GIL once per load, to raise what went wrong",
     "_view.set_conditions": "reads the arguments of the Python call View.verify",

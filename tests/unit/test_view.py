@@ -164,7 +164,9 @@ def test_foreign_tokens_are_looked_up_only_where_the_keyring_says_so() -> None:
 
 def test_delta_wins_over_base_and_can_hide_it() -> None:
     base = image_of({TOKEN: Facts(), native(2): Facts(), native(3): Facts()}, clients_off=(9,))
-    delta = image_of({TOKEN: Facts(flags=REVOKED, reason=9), native(2): Facts(flags=ABSENT), native(4): Facts(client=9)})
+    delta = image_of(
+        {TOKEN: Facts(flags=REVOKED, reason=9), native(2): Facts(flags=ABSENT), native(4): Facts(client=9)}
+    )
     view = view_of(base, delta)
     assert view.check() == 6
     verdicts = [answer.verdict for answer in view.verify_batch([TOKEN, native(2), native(3), native(4)])]
@@ -185,7 +187,9 @@ def test_batch_gives_what_single_calls_give(numbers: list[int]) -> None:
     assert [(a.verdict, a.phase, a.client_id) for a in single] == [(a.verdict, a.phase, a.client_id) for a in batch]
 
 
-VIEW = view_of(image_of({native(n): Facts(scopes=("read",) * (n % 2), rules=("10.0.0.0/24",) * (n % 3)) for n in range(50)}))
+VIEW = view_of(
+    image_of({native(n): Facts(scopes=("read",) * (n % 2), rules=("10.0.0.0/24",) * (n % 3)) for n in range(50)})
+)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,9 @@ from verifier.errors import InvalidInput
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON: one object, lists as one object a line.")
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Print JSON: one object, lists as one object a line."
+)
 
 
 def require_home(ctx: click.Context) -> Path:
@@ -35,7 +37,10 @@ def print_table(title: str, columns: Iterable[str], rows: Iterable[Iterable[obje
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
+    columns = list(columns)
+    table = Table(
+        title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold", show_header=any(columns)
+    )
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
@@ -51,7 +56,7 @@ def time_text(seconds: int | None) -> str | None:
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
-class Duration(click.ParamType):
+class Duration(click.ParamType):  # type: ignore[type-arg,unused-ignore]
     """A duration such as ``90s``, ``15m``, ``24h`` or ``30d``, as whole seconds."""
 
     name = "duration"
@@ -66,7 +71,7 @@ class Duration(click.ParamType):
         return int(number) * _UNITS_S[unit]
 
 
-class Moment(click.ParamType):
+class Moment(click.ParamType):  # type: ignore[type-arg,unused-ignore]
     """A point in time: RFC 3339 with an offset, or ``+24h`` from now, as whole seconds since 1970."""
 
     name = "time"
