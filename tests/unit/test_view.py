@@ -39,7 +39,7 @@ TOKEN = native(1)
 
 
 def test_answer_is_the_head_and_the_record_part() -> None:
-    facts = Facts(scopes=("trade", "read"), metadata={"tier": "gold", "a": "b"}, end=NOW + 100, not_before=NOW - 100)
+    facts = Facts(scopes=("trade", "read"), metadata={"tier": "gold", "a": "b"}, end=NOW + 10_000, not_before=NOW - 10_000)
     answer = view_of(image_of({TOKEN: facts}), revision=9).verify(TOKEN)
     expected = facts.response(full=True)
     head = VerifyResponse(verdict=1, phase=2, revision=9)  # type: ignore[arg-type]
@@ -49,7 +49,7 @@ def test_answer_is_the_head_and_the_record_part() -> None:
     assert head == got
     assert (answer.client_id, answer.key_id, answer.version, answer.scopes) == ("acme", "key_1", 1, ("read", "trade"))
     assert answer.metadata == {"tier": "gold", "a": "b"}
-    assert answer.expires_at is not None and int(answer.expires_at.timestamp()) == NOW + 100
+    assert answer.expires_at is not None and int(answer.expires_at.timestamp()) == NOW + 10_000
 
 
 def test_every_one_of_many_keys_is_found_and_no_other() -> None:
@@ -77,11 +77,11 @@ def test_a_nearly_full_table_wraps_and_still_finds_all() -> None:
         (Facts(client=5, flags=KEY_OFF), Verdict.CLIENT_DISABLED, Phase.CURRENT),
         (Facts(client=500), Verdict.VALID, Phase.CURRENT),
         (Facts(flags=KEY_OFF, end=1), Verdict.KEY_DISABLED, Phase.EXPIRED),
-        (Facts(not_before=NOW + 1000), Verdict.NOT_YET_ACTIVE, Phase.PENDING),
-        (Facts(not_before=NOW + 1000, end=NOW - 5), Verdict.NOT_YET_ACTIVE, Phase.EXPIRED),
+        (Facts(not_before=NOW + 10_000), Verdict.NOT_YET_ACTIVE, Phase.PENDING),
+        (Facts(not_before=NOW + 10_000, end=NOW - 5), Verdict.NOT_YET_ACTIVE, Phase.EXPIRED),
         (Facts(end=NOW - 5), Verdict.EXPIRED, Phase.EXPIRED),
-        (Facts(superseded_at=NOW - 5, end=NOW + 500), Verdict.VALID, Phase.RETIRING),
-        (Facts(superseded_at=NOW + 500, end=NOW + 900), Verdict.VALID, Phase.CURRENT),
+        (Facts(superseded_at=NOW - 5, end=NOW + 10_000), Verdict.VALID, Phase.RETIRING),
+        (Facts(superseded_at=NOW + 9_000, end=NOW + 10_000), Verdict.VALID, Phase.CURRENT),
         (Facts(rules=("10.0.0.0/8",)), Verdict.ADDRESS_NOT_ALLOWED, Phase.CURRENT),
     ],
 )
