@@ -120,13 +120,22 @@ cdef void read_mailbox(loop_t* loop) noexcept nogil:
     loop.stopping = load_i64(&loop.mailbox.stop) != 0
 
 
-cdef void dispatch(loop_t* loop, const epoll_event* event) noexcept nogil:
-    cdef int kind = (<const int*>event.data.ptr)[0]
-    if kind == KIND_CONNECTION:
-        connection_event(&loop.connections, <connection_t*>event.data.ptr, event.events)
-    elif kind == KIND_LISTENER:
-        accept_some(&loop.acceptor, <const listener_t*>event.data.ptr)
-    else:
+cdef void dispatch(loop_t* loop, const epoll_event* events, int count) noexcept nogil:
+    """Handle the events of a turn. A connection's event closes no other connection; the mailbox may (a drain does),
+    so it comes last: an event behind it could point to a connection that is gone."""
+    cdef const epoll_event* event
+    cdef bint woken = False
+    cdef int i, kind
+    for i in range(count):
+        event = &events[i]
+        kind = (<const int*>event.data.ptr)[0]
+        if kind == KIND_CONNECTION:
+            connection_event(&loop.connections, <connection_t*>event.data.ptr, event.events)
+        elif kind == KIND_LISTENER:
+            accept_some(&loop.acceptor, <const listener_t*>event.data.ptr)
+        else:
+            woken = True
+    if woken:
         read_mailbox(loop)
 
 
@@ -172,15 +181,14 @@ cdef bint is_over(loop_t* loop) noexcept nogil:
 
 cdef void loop_run(loop_t* loop) noexcept nogil:
     cdef epoll_event events[EVENTS]
-    cdef int count, i
+    cdef int count
     begin_turn(loop)
     loop.last_tick_ms = loop.service.now_ms
     acceptor_open(&loop.acceptor)
     while not is_over(loop):
         count = wait(loop, events)
         begin_turn(loop)
-        for i in range(count):
-            dispatch(loop, &events[i])
+        dispatch(loop, events, count)
         tick(loop)
         end_turn(loop)
     acceptor_close(&loop.acceptor)
