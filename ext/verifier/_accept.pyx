@@ -67,8 +67,8 @@ cdef void refuse_one(acceptor_t* acceptor, const listener_t* listener) noexcept 
 
 
 cdef int64_t load_of(const peer_t* peer) noexcept nogil:
-    """A peer's connections, with those still on their way to it."""
-    return load_i64(&peer.connections.count) + peer.mailbox.sent - load_i64(&peer.mailbox.taken)
+    """A peer's connections, with those on their way to it. All come from here, so what is not closed is there."""
+    return peer.mailbox.sent - load_i64(&peer.connections.closed)
 
 
 cdef void place(acceptor_t* acceptor, int fd) noexcept nogil:

@@ -38,7 +38,8 @@ ctypedef struct connections_t:
     service_t* service
     int epoll
     connection_t* first
-    int64_t count              # read by other threads
+    int64_t count              # open now; read by other threads
+    int64_t closed             # ever, those that could not be opened included; read by the accepting loop
     uint64_t random
     bint leaving               # all are asked to go, and so is each new one
 

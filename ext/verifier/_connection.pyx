@@ -55,6 +55,7 @@ cdef void connection_open(connections_t* all, int fd, const transport_t* transpo
         transport.release(state)
         close(fd)
         service.transport.reasons[CLOSED_MEMORY] += 1
+        store_i64(&all.closed, all.closed + 1)
         return
     connection.kind = KIND_CONNECTION
     connection.fd = fd
@@ -93,6 +94,7 @@ cdef void connection_close(connections_t* all, connection_t* connection, int rea
     if connection.next != NULL:
         connection.next.previous = connection.previous
     store_i64(&all.count, all.count - 1)
+    store_i64(&all.closed, all.closed + 1)
     pool_give(&service.pool, connection)
 
 

@@ -99,12 +99,12 @@ cdef class Loop:
         """Accept connections from a listening socket, from `run` on. The loop uses a duplicate and closes only that.
 
         Raises:
-            RuntimeError: the loop runs already, or has too many listeners.
+            RuntimeError: the loop runs already, is another's peer, or has too many listeners.
             OSError: no descriptor for the duplicate.
         """
         cdef int own
-        if self._started or self.loop.acceptor.listener_count == LISTENERS_MAX:
-            raise RuntimeError(f"listeners are added before the loop runs, at most {LISTENERS_MAX}")
+        if self._started or self._has_producer or self.loop.acceptor.listener_count == LISTENERS_MAX:
+            raise RuntimeError(f"a loop that is no other's peer takes {LISTENERS_MAX} listeners, before it runs")
         own = fcntl(fd, F_DUPFD_CLOEXEC, 0)
         if own < 0:
             raise OSError("cannot duplicate the listening socket")
@@ -118,13 +118,15 @@ cdef class Loop:
         self.loop.acceptor.listener_count += 1
 
     def add_peer(self, Loop peer not None):
-        """Hand connections to another loop when that has fewer. A loop takes them from one other loop only.
+        """Hand connections to another loop when that has fewer. All that the peer ever gets comes from here.
 
         Raises:
-            RuntimeError: this loop runs already, or the peer already takes connections from a loop.
+            RuntimeError: this loop runs already, or the peer already takes connections from a loop or a listener.
         """
         if self._started or peer is self or peer._has_producer or len(self._peers) == PEERS_MAX:
             raise RuntimeError("peers are added before the loop runs, and each to one loop")
+        if peer.loop.acceptor.listener_count:
+            raise RuntimeError("a peer has no listeners of its own")
         self.loop.acceptor.peers[self.loop.acceptor.peer_count].mailbox = &peer.loop.mailbox
         self.loop.acceptor.peers[self.loop.acceptor.peer_count].connections = &peer.loop.connections
         self.loop.acceptor.peer_count += 1

@@ -28,6 +28,7 @@ cdef enum:
     GRPC_UNAVAILABLE = 14
 
 # Counted by one loop thread without a lock; read by others word by word (each word is exact, the set need not be).
+# Methods count verdicts; the transport counts calls, once it knows a call's status.
 ctypedef struct counters_t:
     uint64_t verdicts[VERDICTS]
     uint64_t calls[METHODS][STATUSES]

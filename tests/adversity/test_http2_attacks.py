@@ -230,7 +230,8 @@ def test_unfinished_requests_hold_a_limited_amount():
         assert {str(RESOURCE_EXHAUSTED)} == {fields["grpc-status"] for fields in answers}
         # 2.4 MB were sent; what was not refused is held.
         assert (60 - len(answers)) * 40_000 <= Limits().held_bytes_max
-        assert resident_bytes() - before < 2 * Limits().held_bytes_max
+        # A sanitizer keeps what is freed, and would be all that is measured.
+        assert "libasan" in os.environ.get("LD_PRELOAD", "") or resident_bytes() - before < 2 * Limits().held_bytes_max
         # When the others are given up there is room for one again, and its message is whole.
         client.send(*(frames.RstStreamFrame(stream, CANCEL) for stream in range(3, 121, 2)))
         client.upload(1, b"u" * 360_000)
