@@ -1,6 +1,7 @@
 """A node as a program: start, answers, hot swap, status, metrics, signals."""
 
 import json
+import resource
 import signal
 import socket
 import subprocess
@@ -44,6 +45,17 @@ def test_it_answers_on_tcp_and_on_a_unix_socket(stocked: Stocked, tmp_path: Path
         node.signal(signal.SIGTERM)
         assert 0 == node.process.wait(10)
     assert not path.exists()
+
+
+def test_it_raises_the_limit_of_descriptors_to_what_its_connections_need(stocked: Stocked):
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    hard = before[1] if before[1] != resource.RLIM_INFINITY else 100_000
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, before[1]))
+    try:
+        with RunningNode(stocked.home.folder, "--connections-max", "1000") as node:
+            assert min(1256, hard) == resource.prlimit(node.process.pid, resource.RLIMIT_NOFILE)[0]
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 def test_without_a_keyring_it_runs_and_answers_unavailable(stocked: Stocked):

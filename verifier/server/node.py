@@ -6,6 +6,7 @@ publications and hands them to the loops; the metrics port and the scrub have th
 
 import os
 import platform
+import resource
 import signal
 import time
 
@@ -33,6 +34,7 @@ from verifier.store.secrets import Secrets
 TAG_SLOW_NS = 300
 DRAIN_LOOK_S = 0.05
 STOP_TIMEOUT_S = 0.5
+DESCRIPTORS_BESIDE = 256  # for files, events, the metrics port
 DONE, CUT_OFF = 0, 5  # exit codes
 
 
@@ -74,6 +76,7 @@ class Node(Observer):
         self._log.info("starting", version=__version__, python=platform.python_version(), pid=os.getpid(),
                        store=str(settings.store), threads=settings.threads, memory=settings.memory)
         self._measure_tag()
+        self._make_room_for_connections()
         if settings.metrics != OFF:
             self._http = MetricsServer(settings.metrics, {
                 "/metrics": text_page(CONTENT_TYPE, self.metrics.render),
@@ -152,6 +155,17 @@ class Node(Observer):
         self.metrics.tag_measured(tag_ns)
         if tag_ns > TAG_SLOW_NS:
             self._log.warning("tags are slow: has this machine no SHA instructions?", tag_ns=round(tag_ns))
+
+    def _make_room_for_connections(self) -> None:
+        """Raise the soft limit of descriptors as far as it may go, and say when that is too little."""
+        wanted = self.settings.connections_max + DESCRIPTORS_BESIDE
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if soft != resource.RLIM_INFINITY and soft < wanted:
+            reachable = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, reachable), hard))
+            if reachable < wanted:
+                self._log.warning("fewer descriptors than connections_max: further connections will wait",
+                                  descriptors_max=max(soft, reachable), connections_max=self.settings.connections_max)
 
     def _stop(self, signals: Signals, number: int) -> int:
         self._log.info("draining", signal=signal.Signals(number).name, timeout_ms=self.settings.drain_timeout)
