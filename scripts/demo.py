@@ -171,7 +171,10 @@ def main() -> None:
         if not verify(options.listen, token):
             sys.exit("make run: an answer is not what it must be")
         print_next(options.store, options.listen, options.metrics)
-        sys.exit(node.wait())
+        # Not node.wait(): a signal that comes just before it blocks would be acted on only when it returns.
+        while node.poll() is None:
+            time.sleep(0.1)
+        sys.exit(node.returncode)
     finally:
         if node.poll() is None:
             node.terminate()

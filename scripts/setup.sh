@@ -24,7 +24,7 @@ check_python() {
         "Name another interpreter: make PYTHON=python3.12 ..."
 }
 
-have_headers() { printf '#include <%s>\n' "$@" | "${CC:-cc}" -E -x c -o /dev/null - 2>/dev/null; }
+have_headers() { "${CC:-cc}" -E -x c -o /dev/null - <<<"#include <$1>" 2>/dev/null; }
 
 # Ask the tools themselves instead of dpkg: an interpreter or library built by hand is as good as Debian's.
 missing_packages() {

@@ -26,7 +26,7 @@ BATCH_MAX = 1000
 RETRY_AFTER_MS = 50
 
 
-class Fault(Exception):  # noqa: N818 (the word for it)
+class Fault(Exception):
     """A gate: the call ends with a gRPC status and no verdict."""
 
     def __init__(self, status: StatusCode, trailers: Mapping[str, str] | None = None) -> None:

@@ -25,7 +25,7 @@ VARYING = [
     (r"\b[0-9a-f]{12,64}\b", "HEX"),
     (r"\b[\d.]+ (ms|s)\b", r"N \1"),
     (r"staleness ms: +\d+", "staleness ms: N"),
-    (r"─+", "─"),
+    (r"─+", ""),
     (r"\s+", " "),
 ]
 
