@@ -219,11 +219,11 @@ def test_revoking_all_versions_asks_on_a_terminal_only(run: Run, tmp_path: Path)
 
 
 def test_progress_is_shown_on_a_terminal_only(run: Run, tmp_path: Path):
-    arguments = ("key", "create", "--client", "acme", "--count", "100000", "--output")
+    arguments = ("key", "create", "--client", "acme", "--count", "300000", "--output")
     assert "create" not in run(*arguments, tmp_path / "quiet").stderr
     code, shown = on_terminal(tmp_path, b"", *arguments, str(tmp_path / "loud"))
     assert code == 0
-    assert "create: keys" in shown
+    assert "create: " in shown
 
 
 def test_publish_flag(run: Run):
