@@ -10,7 +10,7 @@ import click
 from loadtest.bench import cpu, latency, load, lookup, memory, publish, swap
 from loadtest.bench.driving import CORES
 from loadtest.bench.plan import Plan
-from loadtest.bench.report import Row, machine, markdown, print_rows, write_json
+from loadtest.bench.report import Row, machine, markdown, print_rows, write_docs, write_json
 from loadtest.bench.servers import PEERS
 from loadtest.bench.tools import ROOT
 
@@ -35,8 +35,9 @@ PARTS: dict[str, Callable[[Plan], list[Row]]] = {
 @click.option("--peers", default=",".join(PEERS), show_default=True, help="Peers to compare with; empty for none.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), default=ROOT / "bench-results/bench.json",
               help="Where the JSON goes; Markdown goes beside it.  [bench-results/bench.json]")
+@click.option("--docs", is_flag=True, help="Put the run into docs/benchmarks.md, too.")
 def main(parts: tuple[str, ...], keys: int, quick: bool, rounds: int | None, seconds: float | None, peers: str,
-         json_file: Path) -> None:
+         json_file: Path, docs: bool) -> None:
     """Measure the named parts, or all: publish size lookup cpu latency memory load swap.
 
     Exit code 1 when a budget was missed.
@@ -56,7 +57,10 @@ def main(parts: tuple[str, ...], keys: int, quick: bool, rounds: int | None, sec
         click.echo(f"{part}: {time.monotonic() - start:.0f} s", err=True)
     print_rows(rows, plan.notes)
     write_json(json_file, rows, plan.notes, about)
-    json_file.with_suffix(".md").write_text(markdown(rows, plan.notes, about))
+    text = markdown(rows, plan.notes, about)
+    json_file.with_suffix(".md").write_text(text)
+    if docs:
+        write_docs(text)
     missed = [check for row in rows for check, met in row.checks().items() if not met]
     sys.exit(1 if missed else 0)
 

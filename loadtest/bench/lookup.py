@@ -1,10 +1,13 @@
 """The in-process verdict: from C, lookups that may overlap and lookups that wait for each other; and from Python."""
 
 import gc
+import json
 import os
+import subprocess
 import time
 from typing import Any
 
+from loadtest.bench import tools
 from loadtest.bench.driving import CORES, SERVER_CORE
 from loadtest.bench.plan import Plan, spread
 from loadtest.bench.report import Row
@@ -12,7 +15,7 @@ from loadtest.bench.stores import STORES, bench_store
 
 SIZES = (100_000, 1_000_000, 10_000_000)
 # Nanoseconds: independent, dependent, one call from Python, batch of 1,000 per key.
-BUDGETS = {1_000_000: (340, 460, 700, 300), 10_000_000: (400, 520, None, None)}
+BUDGETS: dict[int, tuple[float | None, ...]] = {1_000_000: (340, 460, 700, 300), 10_000_000: (400, 520, None, None)}
 SAMPLE = 1_000_000
 BATCH = 1000
 
@@ -54,9 +57,18 @@ def _at(keys: int, plan: Plan) -> list[Row]:
     budgets = BUDGETS.get(keys, (None, None, None, None))
     del view
     gc.collect()
-    return [Row("lookup", f"verdict at {keys:,} keys {what}", spread(values)["median"], "ns", budget,
+    floors = _memory_floors(store.keyring_bytes())
+    return [Row("lookup", f"verdict at {keys:,} keys {what}", spread(values)["median"], "ns", budget, floor,
                 detail=spread(values))
-            for (what, values), budget in zip(figures, budgets, strict=True)]
+            for (what, values), budget, floor in zip(figures, budgets, floors, strict=True)]
+
+
+def _memory_floors(size: int) -> list[dict[str, float]]:
+    """Time the bare memory accesses of a lookup in a file of that size, for each of the figures."""
+    answer = subprocess.run([tools.memory(), str(max(1, size >> 20))], check=True, capture_output=True, text=True)
+    floor = json.loads(answer.stdout)
+    independent, dependent = ({"memory": floor[f"{kind}_ns"]} for kind in ("independent", "dependent"))
+    return [independent, dependent, dependent, independent]
 
 
 def _calls_ns(view: Any, tokens: list[bytes]) -> float:

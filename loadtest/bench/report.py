@@ -76,11 +76,13 @@ def number(value: float) -> str:
 
 def _cells(row: Row) -> list[str]:
     checks = row.checks()
-    verdict = "" if not checks else "yes" if all(checks.values()) else "NO"
+    missed = [check for check, met in checks.items() if not met]
+    verdict = "" if not checks else "NO: " + "; ".join(missed) if missed else "yes"
     peers = ", ".join(f"{name} {number(value)} ({row.ratio(name):.1f}x)" for name, value in row.peers.items())
     return [row.part, row.what, "; ".join(checks), f"{number(row.value)} {row.unit}", verdict, peers, row.note]
 
 
+DOCS_BEGIN, DOCS_END = "<!-- run: begin -->", "<!-- run: end -->"
 HEADINGS = ["part", "what", "budget", "measured", "met", "peers (times ours)", "note"]
 
 
@@ -95,7 +97,8 @@ def print_rows(rows: Sequence[Row], notes: Sequence[str]) -> None:
         table.add_column(heading, overflow="fold", justify="right" if heading == "measured" else "left")
     for row in rows:
         cells = _cells(row)
-        cells[4] = {"yes": "[green]yes[/]", "NO": "[red]NO[/]"}.get(cells[4], "")
+        if cells[4]:
+            cells[4] = f"[{'green' if cells[4] == 'yes' else 'red'}]{cells[4]}[/]"
         table.add_row(*cells)
     console = Console()
     if not console.is_terminal:
@@ -112,6 +115,14 @@ def markdown(rows: Sequence[Row], notes: Sequence[str], about: Mapping[str, Any]
     lines += ["| " + " | ".join(_cells(row)) + " |" for row in rows]
     lines += ["", *(f"- {note}" for note in notes)]
     return "\n".join(lines) + "\n"
+
+
+def write_docs(text: str) -> None:
+    """Put a run into docs/benchmarks.md, in the place of the one before."""
+    page = ROOT / "docs/benchmarks.md"
+    before, _, rest = page.read_text().partition(DOCS_BEGIN)
+    _, _, after = rest.partition(DOCS_END)
+    page.write_text(f"{before}{DOCS_BEGIN}\n{text}{DOCS_END}{after}")
 
 
 def write_json(path: Path, rows: Sequence[Row], notes: Sequence[str], about: Mapping[str, Any]) -> None:

@@ -110,3 +110,14 @@ def _without_first(path: Path, count: int) -> bytes:
     for _ in range(count):
         at += 4 + struct.unpack_from(">I", content, at)[0]
     return content[at:]
+
+
+def mixed_answers(film: Reel, reports: list[dict]) -> int:
+    """Count canaries whose verdict is not that of the revision they are stamped with."""
+    return sum(
+        count
+        for report in reports
+        for row in report["revisions"]
+        for verdict, count in row["canaries"].items()
+        if int(verdict) != film.expected(row["revision"])
+    )

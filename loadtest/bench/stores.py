@@ -91,9 +91,9 @@ class BenchStore:
         return max(path.stat().st_size for path in (self.home / "store/keyrings").glob("*.mdb"))
 
     def sample(self, count: int) -> list[bytes]:
-        """Return random tokens, the same at each run."""
+        """Return random tokens, the same at each run, that lie in memory in the order of the list."""
         tokens = self.tokens_file.read_bytes().split()
-        return random.Random(7).sample(tokens, min(count, len(tokens)))
+        return b"\n".join(random.Random(7).sample(tokens, min(count, len(tokens)))).split()
 
     def grpc_requests(self) -> Path:
         """Return the file of one VerifyRequest per key, for the generator."""

@@ -6,7 +6,7 @@ from typing import Any
 from loadtest.bench.driving import command_of, drive, report_of, start
 from loadtest.bench.plan import Plan, median, spread
 from loadtest.bench.report import Row
-from loadtest.bench.revisions import Reel, reel
+from loadtest.bench.revisions import Reel, mixed_answers, reel
 from loadtest.bench.servers import Server, node
 from loadtest.bench.stores import bench_store
 
@@ -44,17 +44,6 @@ def _with_swaps(server: Server, load: dict, film: Reel, revision: int, swaps: in
         film.play(revision + step)
         time.sleep(gap_s)
     return report_of(generator)
-
-
-def mixed_answers(film: Reel, reports: list[dict]) -> int:
-    """Count canaries whose verdict is not that of the revision they are stamped with."""
-    return sum(
-        count
-        for report in reports
-        for row in report["revisions"]
-        for verdict, count in row["canaries"].items()
-        if int(verdict) != film.expected(row["revision"])
-    )
 
 
 def _rows(plan: Plan, film: Reel, quiet: list[dict], swapped: list[dict]) -> list[Row]:

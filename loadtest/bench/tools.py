@@ -27,6 +27,11 @@ def echo() -> Path:
     return compiled(BUILD / "echo", ["cc", *C_FLAGS], [LOADTEST / "generator" / "echo.c"], [])
 
 
+def memory() -> Path:
+    """Return the program that times this machine's memory, the floor for lookups."""
+    return compiled(BUILD / "memory", ["cc", *C_FLAGS], [LOADTEST / "generator" / "memory.c"], [])
+
+
 def cpp_grpc() -> Path:
     """Return the C++ gRPC peer.
 
