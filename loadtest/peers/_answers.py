@@ -24,7 +24,7 @@ RETRY_AFTER_MS = "50"
 OPTIONS = [("grpc.so_reuseport", 0)]
 
 
-class Refused(Exception):  # noqa: N818 (not an error of this program)
+class Refused(Exception):
     """A call that ends with a gRPC status."""
 
     def __init__(self, status: grpc.StatusCode, message: str, trailers: Mapping[str, str] | None = None) -> None:

@@ -39,7 +39,9 @@ TOKEN = native(1)
 
 
 def test_answer_is_the_head_and_the_record_part() -> None:
-    facts = Facts(scopes=("trade", "read"), metadata={"tier": "gold", "a": "b"}, end=NOW + 10_000, not_before=NOW - 10_000)
+    facts = Facts(
+        scopes=("trade", "read"), metadata={"tier": "gold", "a": "b"}, end=NOW + 10_000, not_before=NOW - 10_000
+    )
     answer = view_of(image_of({TOKEN: facts}), revision=9).verify(TOKEN)
     expected = facts.response(full=True)
     head = VerifyResponse(verdict=1, phase=2, revision=9)  # type: ignore[arg-type]
