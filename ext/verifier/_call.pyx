@@ -241,27 +241,54 @@ cdef void find_faults(call_t* call) noexcept nogil:
         call.refusal = &CUT_SHORT
 
 
-cdef const refusal_t* call_run(service_t* service, call_t* call, size_t replies_held) noexcept nogil:
-    cdef reply_t* reply = &service.reply
-    cdef const uint8_t* message
+cdef const refusal_t* call_check(service_t* service, call_t* call, size_t replies_held) noexcept nogil:
     find_faults(call)
     if call.refusal == NULL and replies_held > service.limits.held_bytes_max:
         call.refusal = &NOT_TAKEN
     if call.refusal != NULL:
         call_count(service, call, call.refusal.status)
-        return call.refusal
-    message = call.borrowed if call.borrowed != NULL else call.buffer
-    if message == NULL:
-        message = call.prefix          # an empty message; never dereferenced, but not NULL
+    return call.refusal
+
+
+cdef void clear_reply(reply_t* reply) noexcept nogil:
     reply.length = 0
     reply.status = GRPC_OK
     reply.message = NULL
     reply.revision = -1
     reply.retry_after_ms = -1
-    call.route.method(&service.turn, message, call.message_length,
-                      call.has_deadline and service.now_ns >= call.deadline_ns, reply)
-    call_count(service, call, reply.status)
-    return NULL
+
+
+cdef const uint8_t* message_of(call_t* call) noexcept nogil:
+    if call.borrowed != NULL:
+        return call.borrowed
+    if call.buffer != NULL:
+        return call.buffer
+    return call.prefix             # an empty message; never dereferenced, but not NULL
+
+
+cdef bint is_expired(const service_t* service, const call_t* call) noexcept nogil:
+    return call.has_deadline and service.now_ns >= call.deadline_ns
+
+
+cdef void call_run(service_t* service, call_t* call) noexcept nogil:
+    clear_reply(&service.reply)
+    call.route.method(&service.turn, message_of(call), call.message_length, is_expired(service, call), &service.reply)
+    call_count(service, call, service.reply.status)
+
+
+cdef bint call_start(service_t* service, call_t* call, pending_t* pending) noexcept nogil:
+    clear_reply(&service.reply)
+    if call.route.stages.begin(&service.turn, message_of(call), call.message_length, is_expired(service, call), pending,
+                               &service.reply):
+        return True
+    call_count(service, call, service.reply.status)
+    return False
+
+
+cdef void call_finish(service_t* service, call_t* call, pending_t* pending) noexcept nogil:
+    clear_reply(&service.reply)
+    call.route.stages.finish(&service.turn, pending, &service.reply)
+    call_count(service, call, service.reply.status)
 
 
 cdef void call_count(service_t* service, const call_t* call, int status) noexcept nogil:

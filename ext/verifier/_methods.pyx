@@ -7,8 +7,8 @@ from libc.string cimport strlen
 
 from verifier._echo cimport echo
 from verifier._health cimport health_check
-from verifier._service cimport METHOD_HEALTH, METHOD_OTHER, METHOD_VERIFY, METHOD_VERIFY_BATCH, method_t
-from verifier._verify cimport verify, verify_batch
+from verifier._service cimport METHOD_HEALTH, METHOD_OTHER, METHOD_VERIFY, METHOD_VERIFY_BATCH, method_t, stages_t
+from verifier._verify cimport verify_batch, verify_begin, verify_finish, verify_prefetch
 
 cdef enum:
     # A key of 512 bytes, 64 scopes of 128 and an address, with room for fields of later versions.
@@ -30,8 +30,11 @@ cdef size_t least(size_t one, size_t other) noexcept nogil:
 
 
 cdef void add_service(routes_t* routes, size_t message_bytes_max) noexcept nogil:
-    add(routes, b"/verifier.v1.VerifierService/Verify", verify, METHOD_VERIFY,
-        least(VERIFY_BYTES_MAX, message_bytes_max))
+    cdef stages_t* stages = &routes.routes[routes.count].stages
+    add(routes, b"/verifier.v1.VerifierService/Verify", NULL, METHOD_VERIFY, least(VERIFY_BYTES_MAX, message_bytes_max))
+    stages.begin = verify_begin
+    stages.prefetch = verify_prefetch
+    stages.finish = verify_finish
     add(routes, b"/verifier.v1.VerifierService/VerifyBatch", verify_batch, METHOD_VERIFY_BATCH, message_bytes_max)
     add(routes, b"/grpc.health.v1.Health/Check", health_check, METHOD_HEALTH,
         least(HEALTH_BYTES_MAX, message_bytes_max))

@@ -6,6 +6,7 @@
 
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 
+from verifier._judge cimport answer_t, request_t
 from verifier._view cimport view_t
 
 cdef enum:
@@ -55,3 +56,16 @@ ctypedef struct reply_t:
 # `expired`: the caller's deadline was over before the call (DEADLINE_EXCEEDED, unless the message itself is bad).
 ctypedef void (*method_t)(turn_t* turn, const uint8_t* message, size_t length, bint expired,
                           reply_t* reply) noexcept nogil
+
+# A method in three stages, so that the lookups of several calls overlap in the memory system: all begin, all prefetch,
+# all finish. Between them the message stays where it is, and the view does not change.
+ctypedef struct pending_t:
+    request_t request
+    answer_t answer
+
+ctypedef struct stages_t:
+    # False: the call is at fault, and the reply says why; then the other stages are left out.
+    bint (*begin)(turn_t* turn, const uint8_t* message, size_t length, bint expired, pending_t* pending,
+                  reply_t* reply) noexcept nogil
+    void (*prefetch)(turn_t* turn, const pending_t* pending) noexcept nogil
+    void (*finish)(turn_t* turn, pending_t* pending, reply_t* reply) noexcept nogil

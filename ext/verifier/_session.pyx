@@ -10,10 +10,12 @@ from libc.stddef cimport size_t
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t
 from libc.string cimport memcpy, memset
 
-from verifier._call cimport call_begin, call_data, call_drop_request, call_header, call_keep, call_run
+from verifier._call cimport (
+    call_begin, call_check, call_data, call_drop_request, call_finish, call_header, call_keep, call_run, call_start,
+)
 from verifier._memory cimport pool_give, pool_take
 from verifier._reply cimport drop_reply, send_refusal, send_reply
-from verifier._transport cimport CLOSED_BUDGET, CLOSED_PROTOCOL, refusal_t
+from verifier._transport cimport CLOSED_BUDGET, CLOSED_PROTOCOL, PENDING_MAX, refusal_t, service_t, waiting_t
 from verifier.nghttp2 cimport *
 
 cdef enum:
@@ -77,7 +79,15 @@ cdef call_t* open_call(session_t* session, int32_t stream_id) noexcept nogil:
     return call
 
 
+cdef void forget_waiting(service_t* service, call_t* call) noexcept nogil:
+    cdef int i
+    for i in range(service.waiting_count):
+        if service.waiting[i].call == call:
+            service.waiting[i].call = NULL
+
+
 cdef void close_call(session_t* session, call_t* call) noexcept nogil:
+    forget_waiting(session.service, call)
     call_drop_request(session.service, call, &session.held)
     drop_reply(session, call)
     if call.previous != NULL:
@@ -102,6 +112,47 @@ cdef inline call_t* find_call(session_t* session, int32_t stream_id) noexcept no
     return session.recent
 
 
+cdef void conclude(session_t* session, call_t* call) noexcept nogil:
+    """The reply is on its way: let go of the request."""
+    call_drop_request(session.service, call, &session.held)
+    if session.control_left < session.service.limits.control_burst:
+        session.control_left += CONTROL_PER_CALL
+
+
+cdef void finish_waiting(session_t* session) noexcept nogil:
+    """Answer the calls that were begun, now that their cache lines are on the way."""
+    cdef service_t* service = session.service
+    cdef waiting_t* waiting
+    cdef call_t* call
+    cdef int i
+    for i in range(service.waiting_count):
+        waiting = &service.waiting[i]
+        if waiting.call != NULL:
+            waiting.call.route.stages.prefetch(&service.turn, &waiting.pending)
+    for i in range(service.waiting_count):
+        waiting = &service.waiting[i]
+        call = waiting.call
+        if call != NULL:
+            waiting.call = NULL
+            call_finish(service, call, &waiting.pending)
+            send_reply(session, call)
+            conclude(session, call)
+    service.waiting_count = 0
+
+
+cdef void start(session_t* session, call_t* call) noexcept nogil:
+    """Begin a call that others may overlap with. It is finished before its request leaves the receive buffer."""
+    cdef service_t* service = session.service
+    if not call_start(service, call, &service.waiting[service.waiting_count].pending):
+        send_reply(session, call)
+        conclude(session, call)
+        return
+    service.waiting[service.waiting_count].call = call
+    service.waiting_count += 1
+    if service.waiting_count == PENDING_MAX:
+        finish_waiting(session)
+
+
 cdef void answer(session_t* session, call_t* call) noexcept nogil:
     """Answer a call whose request is complete, or refused early."""
     cdef const refusal_t* refusal
@@ -109,16 +160,18 @@ cdef void answer(session_t* session, call_t* call) noexcept nogil:
         return
     call.answered = True
     session.useless = 0
-    refusal = call_run(session.service, call, session.replies_held)
+    if session.borrower == call:
+        session.borrower = NULL
+    refusal = call_check(session.service, call, session.replies_held)
+    if refusal == NULL and call.route.method == NULL:
+        start(session, call)
+        return
     if refusal != NULL:
         send_refusal(session, call, refusal)
     else:
+        call_run(session.service, call)
         send_reply(session, call)
-    call_drop_request(session.service, call, &session.held)
-    if session.borrower == call:
-        session.borrower = NULL
-    if session.control_left < session.service.limits.control_burst:
-        session.control_left += CONTROL_PER_CALL
+    conclude(session, call)
 
 
 cdef void end_of_request(session_t* session, call_t* call) noexcept nogil:
@@ -317,6 +370,7 @@ cdef bint session_feed(session_t* session, const uint8_t* data, size_t length) n
     if session.useless > USELESS_BYTES_MAX:
         calm(session)
     taken = nghttp2_session_mem_recv(session.h2, data, length)
+    finish_waiting(session)
     keep_borrowed(session)
     if taken < 0:
         session.service.transport.protocol_errors += 1

@@ -11,7 +11,7 @@ from libc.stddef cimport size_t
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 
 from verifier._memory cimport pool_t
-from verifier._service cimport counters_t, method_t, reply_t, turn_t
+from verifier._service cimport counters_t, method_t, pending_t, reply_t, stages_t, turn_t
 from verifier.nghttp2 cimport nghttp2_mem
 
 cdef enum:
@@ -20,6 +20,7 @@ cdef enum:
     INPUT_BYTES = 65536        # one read
     OUTPUT_BYTES = 131072      # one write
     REPLY_BYTES = 65536        # room for an answer at first; it grows for large batches
+    PENDING_MAX = 16           # calls whose lookups overlap
 
 # Why a connection was closed, or not taken.
 cdef enum:
@@ -77,29 +78,14 @@ ctypedef struct transport_counters_t:
 ctypedef struct route_t:
     const char* path
     size_t path_length
-    method_t method
+    method_t method            # NULL: it has stages
+    stages_t stages
     int number                 # METHOD_*
     size_t message_bytes_max
 
 ctypedef struct routes_t:
     route_t routes[ROUTES_MAX]
     int count
-
-# One for each loop.
-ctypedef struct service_t:
-    limits_t limits
-    routes_t routes
-    turn_t turn
-    int64_t now_ns             # CLOCK_MONOTONIC at the beginning of the turn
-    int64_t now_ms
-    uint64_t turn_calls        # answered in this turn
-    counters_t counters
-    transport_counters_t transport
-    pool_t pool
-    nghttp2_mem memory
-    reply_t reply              # where methods write; copied before the next call
-    uint8_t* input
-    uint8_t* output
 
 # Why a call ends without its method being asked.
 ctypedef struct refusal_t:
@@ -134,3 +120,26 @@ ctypedef struct call_t:
     uint8_t* reply             # prefix and message, until they are sent
     size_t reply_length
     size_t reply_sent
+
+# A call between the stages of its method. NULL: its stream was closed meanwhile.
+ctypedef struct waiting_t:
+    call_t* call
+    pending_t pending
+
+# One for each loop.
+ctypedef struct service_t:
+    limits_t limits
+    routes_t routes
+    turn_t turn
+    int64_t now_ns             # CLOCK_MONOTONIC at the beginning of the turn
+    int64_t now_ms
+    uint64_t turn_calls        # answered in this turn
+    counters_t counters
+    transport_counters_t transport
+    pool_t pool
+    nghttp2_mem memory
+    reply_t reply              # where methods write; copied before the next call
+    waiting_t waiting[PENDING_MAX]    # begun, in the connection whose input is being read
+    int waiting_count
+    uint8_t* input
+    uint8_t* output

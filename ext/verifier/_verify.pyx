@@ -1,4 +1,4 @@
-"""The methods Verify and VerifyBatch.
+"""The methods Verify, in stages, and VerifyBatch, which overlaps its lookups by itself.
 
 Gates first, in their order: a message that cannot be decoded, an unknown critical field, a deadline already past, no
 keyring or a stale one, an unsatisfied min_revision. They are faults and end as gRPC errors, before anything is said
@@ -8,7 +8,7 @@ about the key. Then the verdict; a refused key is a normal answer.
 from libc.stdint cimport int64_t
 from libc.string cimport memcpy
 
-from verifier._judge cimport GROUP, answer_t, begin, finish, judge, prefetch, request_t
+from verifier._judge cimport GROUP, answer_t, begin, finish, prefetch, request_t
 from verifier._service cimport (
     GRPC_DEADLINE_EXCEEDED, GRPC_FAILED_PRECONDITION, GRPC_INVALID_ARGUMENT, GRPC_OK, GRPC_RESOURCE_EXHAUSTED,
     GRPC_UNAVAILABLE, GRPC_UNIMPLEMENTED,
@@ -71,22 +71,30 @@ cdef bint make_room(reply_t* reply, size_t more) noexcept nogil:
     return fail(reply, GRPC_RESOURCE_EXHAUSTED, b"out of memory")
 
 
-cdef void verify(turn_t* turn, const uint8_t* message, size_t length, bint expired, reply_t* reply) noexcept nogil:
-    cdef request_t request
-    cdef answer_t answer
-    if not accept(reply, parse_request(message, length, &request)):
-        return
-    if not pass_gates(turn, expired, request.min_revision, reply):
-        return
-    judge(turn.view, &request, turn.now_s, &answer)
+cdef bint verify_begin(turn_t* turn, const uint8_t* message, size_t length, bint expired, pending_t* pending,
+                       reply_t* reply) noexcept nogil:
+    if not accept(reply, parse_request(message, length, &pending.request)):
+        return False
+    if not pass_gates(turn, expired, pending.request.min_revision, reply):
+        return False
+    begin(turn.view, &pending.request, &pending.answer)
+    return True
+
+
+cdef void verify_prefetch(turn_t* turn, const pending_t* pending) noexcept nogil:
+    prefetch(turn.view, &pending.answer)
+
+
+cdef void verify_finish(turn_t* turn, pending_t* pending, reply_t* reply) noexcept nogil:
+    cdef answer_t* answer = &pending.answer
+    finish(turn.view, &pending.request, turn.now_s, answer)
     if not make_room(reply, HEAD_BYTES_MAX + answer.body_length):
         return
-    reply.length = write_head(reply.body, &answer, turn.view.revision, turn.staleness_ms)
+    reply.length = write_head(reply.body, answer, turn.view.revision, turn.staleness_ms)
     if answer.body_length:
         memcpy(reply.body + reply.length, answer.body, answer.body_length)
         reply.length += answer.body_length
-    reply.status = GRPC_OK
-    if not request.probe:
+    if not pending.request.probe:
         turn.counters.verdicts[answer.verdict] += 1
 
 
