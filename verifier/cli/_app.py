@@ -62,7 +62,10 @@ def main(arguments: list[str] | None = None) -> Any:
         _report(error, as_json="--json" in arguments)
         sys.exit(error.exit_code)
     except click.ClickException as error:
-        error.show()
+        if "--json" in arguments:
+            sys.stdout.write(json.dumps({"error": {"code": "USAGE", "message": error.format_message()}}) + "\n")
+        else:
+            error.show()
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         sys.stderr.write("interrupted\n")

@@ -13,6 +13,8 @@ from verifier.errors import InvalidInput
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+WIDEST = 100_000
+
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print JSON: one object, lists as one object a line."
 )
@@ -36,16 +38,33 @@ def print_table(title: str, columns: Iterable[str], rows: Iterable[Iterable[obje
     from rich import box
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     columns = list(columns)
+    cells = [[plain(cell) for cell in row] for row in rows]
     table = Table(
         title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold", show_header=any(columns)
     )
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    for row in rows:
-        table.add_row(*("-" if cell is None else str(cell) for cell in row))
-    Console().print(table)
+    for index, column in enumerate(columns):
+        # An id or a time that is broken over two lines cannot be copied; only texts with spaces may be.
+        table.add_column(column, overflow="fold", no_wrap=not any(" " in row[index] for row in cells))
+    for row in cells:
+        table.add_row(*map(Text, row))
+    console = Console()
+    # Measured as if there were room without end: a table that does not fit would be cut without a word.
+    size = console.measure(table, options=console.options.update(width=WIDEST))
+    console.width = max(console.width, size.minimum) if console.is_terminal else size.maximum
+    with console.capture() as capture:
+        console.print(table)
+    for line in capture.get().splitlines():
+        click.echo(line.rstrip())
+
+
+def plain(value: object) -> str:
+    """Write a value for people: yes and no for switches, a dash for nothing."""
+    if value is None:
+        return "-"
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
 
 
 def time_text(seconds: int | None) -> str | None:

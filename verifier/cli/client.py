@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from verifier.cli._changing import desk, publish_option, tell
-from verifier.cli._common import json_option, print_json, print_table, time_text
+from verifier.cli._common import json_option, plain, print_json, print_table, time_text
 
 if TYPE_CHECKING:
     from verifier.registry.facts import Client
@@ -50,7 +50,7 @@ def show(ctx: click.Context, client_id: str, as_json: bool) -> None:
         print_json(body)
         return
     for name, value in body.items():
-        click.echo(f"{name + ':':12}{'-' if value is None else value}")
+        click.echo(f"{name + ':':12}{plain(value)}")
 
 
 @command.command("list")

@@ -8,7 +8,7 @@ import click
 
 from verifier.cli import _key_create, _key_import
 from verifier.cli._changing import desk, key_json, pairs, publish_option, tell, words
-from verifier.cli._common import Moment, json_option, print_json, print_table, time_text
+from verifier.cli._common import Moment, json_option, plain, print_json, print_table, time_text
 from verifier.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -210,9 +210,9 @@ def _row(key: "Key", now_s: int) -> list[object]:
     return [key.key_id, key.client_id, "yes" if key.enabled else "no", " ".join(key.scopes) or None, versions, end]
 
 
-def _plain(value: object) -> object:
+def _plain(value: object) -> str:
     if isinstance(value, dict):
         return " ".join(f"{name}={text}" for name, text in value.items()) or "-"
     if isinstance(value, list):
         return " ".join(map(str, value)) or "-"
-    return "-" if value is None else value
+    return plain(value)

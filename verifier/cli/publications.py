@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from verifier.cli._common import json_option, print_json, print_table, require_home, time_text
+from verifier.cli._common import json_option, plain, print_json, print_table, require_home, time_text
 from verifier.cli._progress import progress_bar
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def show(ctx: click.Context, revision: int, as_json: bool) -> None:
     click.echo(f"revision {revision}, signed by {key_id}" + (", current" if body["current"] else ""))
     for name in ("published_at", "store_id", "content_of", "held", "records", "active", "dead_on_arrival",
                  "drop_override", "previous", "publisher"):
-        click.echo(f"  {name + ':':17}{_plain(body[name])}")
+        click.echo(f"  {name + ':':17}{plain(body[name])}")
     for name, keyring in (("base", manifest.base), ("delta", manifest.delta)):
         if keyring is not None:
             click.echo(f"  {name + ':':17}{keyring.sha256} ({keyring.records} records, {keyring.bytes} bytes)")
@@ -126,9 +126,3 @@ def _summary(store: "Store", revision: int, trust: "Trust", current: int) -> dic
         **row, "published_at": time_text(manifest.published_at), "records": manifest.records,
         "active": manifest.active, "content_of": manifest.content_of, "held": manifest.held,
     }  # fmt: skip
-
-
-def _plain(value: Any) -> str:
-    if value is None:
-        return "-"
-    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
