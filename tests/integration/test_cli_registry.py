@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import re
 import stat
 import subprocess
 import sys
@@ -234,3 +235,33 @@ def test_publish_flag(run: Run):
     assert "not served yet" not in revoked.stderr
     again = body(run("key", "revoke", made["key_id"], "--version", "1", "--json"))
     assert (again["count"], again["published"], again["revision"]) == (0, True, 2)
+
+
+def test_tables_break_no_id_and_no_time(run: Run):
+    made = body(run("key", "create", "--client", "acme", "--scopes", "read,trade", "--expires", "+24h", "--json"))
+    listed = run("key", "list").stdout
+    assert any(line.split()[:3] == [made["key_id"], "acme", "yes"] for line in listed.splitlines())
+    assert all(line == line.rstrip() for line in listed.splitlines())
+    assert run("publish").returncode == 0
+    listed = run("publications", "list").stdout
+    assert re.search(r"^ +1 +20\d\d-\d\d-\d\dT\d\d:\d\d:\d\dZ +1 +1 +1 +yes +-$", listed, re.MULTILINE)
+    assert "enabled:    yes" in run("client", "show", "acme").stdout
+
+
+@pytest.mark.parametrize("arguments", [
+    ["key", "create"], ["key", "frob"], ["key", "create", "--client", "acme", "--expires", "2030-01-01"],
+    ["key", "create", "--client", "acme", "--count", "0"],
+])  # fmt: skip
+def test_usage_errors_are_json_too(run: Run, arguments: list[str]):
+    done = run(*arguments, "--json")
+    assert (done.returncode, done.stderr) == (2, "")
+    assert json.loads(done.stdout)["error"]["code"] == "USAGE"
+
+
+def test_init_founds_no_second_registry_beside_what_was_published(run: Run, tmp_path: Path):
+    assert run("key", "create", "--client", "acme", "--publish").returncode == 0
+    for file in (tmp_path / "home").glob("registry.db*"):
+        file.unlink()
+    done = run("init", "--json")
+    assert (done.returncode, json.loads(done.stdout)["error"]["code"]) == (4, "REGISTRY_LOST")
+    assert not (tmp_path / "home" / "registry.db").exists()

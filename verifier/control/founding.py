@@ -4,10 +4,11 @@ import time
 from dataclasses import dataclass
 
 from verifier.control.issuing import pepper_secrets
-from verifier.errors import NotFound, Unavailable
+from verifier.errors import Conflict, NotFound, Unavailable
 from verifier.registry import queries
 from verifier.registry.database import create_registry, open_registry
 from verifier.store.home import Home
+from verifier.store.layout import Store
 from verifier.store.secrets import Secrets
 
 
@@ -25,6 +26,7 @@ def found(home: Home) -> Founded:
     There is never a second pepper: all tags of the registry depend on the first.
 
     Raises:
+        Conflict: the registry is missing, but what was published from it is here (``REGISTRY_LOST``).
         Unavailable: there is a registry, but a pepper it names is missing.
     """
     try:
@@ -38,6 +40,13 @@ def found(home: Home) -> Founded:
 
 
 def _first(home: Home) -> Founded:
+    published = Store(home.store).current() if home.store.is_dir() else None
+    if published is not None:
+        raise Conflict(
+            f"{home.store} is at revision {published}, but there is no registry beside it",
+            hint="restore registry.db from a backup; a new registry could not publish here",
+            code="REGISTRY_LOST",
+        )
     home.create()
     pepper = min(Secrets(home.secrets).peppers())
     store_id = create_registry(home, peppers=[pepper], now_s=int(time.time()))

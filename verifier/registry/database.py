@@ -160,10 +160,12 @@ def _sqlite_file(url: str) -> Path | None:
 
 
 def _not_initialised(place: Home | str) -> NotFound:
-    folder = place.folder if isinstance(place, Home) else "DIR"
+    if not isinstance(place, Home):
+        return NotFound("there is no registry at this address", code="NOT_INITIALISED")
     return NotFound(
-        "there is no registry here", hint=f"create it: verifier --store {folder} init", code="NOT_INITIALISED"
-    )
+        f"there is no registry in {place.folder}", hint=f"create it: verifier --store {place.folder} init",
+        code="NOT_INITIALISED",
+    )  # fmt: skip
 
 
 @contextmanager

@@ -57,7 +57,9 @@ class SigningKey:
             key = serialization.load_pem_private_key(path.read_bytes(), password=None)
         except FileNotFoundError:
             raise NotFound(
-                f"there is no signing key at {path}", hint="only publishers hold it", code="NO_SIGNING_KEY"
+                f"there is no signing key at {path}",
+                hint="is this the folder of a publisher? Only there, and after `verifier init`, is one",
+                code="NO_SIGNING_KEY",
             ) from None
         except OSError as error:
             raise Unavailable(f"cannot read {path}: {error.strerror}") from error
@@ -111,7 +113,11 @@ class Trust:
         try:
             text = path.read_bytes()
         except FileNotFoundError:
-            raise NotFound(f"there are no trusted keys at {path}", code="NO_TRUSTED_KEY") from None
+            raise NotFound(
+                f"there are no trusted keys at {path}",
+                hint="is this the right folder? `verifier init` makes one, or copy trusted.pem from the publisher",
+                code="NO_TRUSTED_KEY",
+            ) from None
         except OSError as error:
             raise Unavailable(f"cannot read {path}: {error.strerror}") from error
         if len(text) > TRUSTED_BYTES_MAX:
