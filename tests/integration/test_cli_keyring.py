@@ -62,6 +62,15 @@ def test_verify(verifier_command: Command, file: Path):
     assert "is sound" in verifier_command("keyring", "verify", file).stdout
 
 
+def test_verify_without_a_digest_does_not_promise_soundness(verifier_command: Command, file: Path):
+    other = file.rename(file.with_name("renamed.mdb"))
+    done = verifier_command("keyring", "verify", other)
+    assert 0 == done.returncode
+    assert "is sound" not in done.stdout
+    assert "give it with --sha256" in done.stdout
+    assert "is sound" in verifier_command("keyring", "verify", other, "--sha256", file.stem).stdout
+
+
 def test_verify_what_is_not_sound(verifier_command: Command, file: Path):
     data = bytearray(file.read_bytes())
     data[data.index(tag(3)[:16]) + 56] ^= 1  # the version's ordinal
