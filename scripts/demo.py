@@ -18,6 +18,7 @@ from typing import Any
 from verifier import Keyring, tokens
 from verifier.client import Retries, VerifierClient
 from verifier.errors import VerifierError
+from verifier.server import values
 from verifier.vocabulary import Verdict
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -73,17 +74,22 @@ def prepare_store(home: Path) -> str:
 
 
 def require_free(address: str, variable: str) -> None:
-    """Stop with a clear message when another program listens on an address already."""
-    host, _, port = address.rpartition(":")
+    """Stop with a clear message when an address is none, or another program listens on it already."""
+    try:
+        values.address(address)
+    except ValueError as error:
+        sys.exit(f"make run: {variable}={address} is not accepted: {error}")
     if address.startswith("unix:"):
         return
+    host, port = values.split_address(address)
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((host.strip("[]"), int(port)))
+            probe.bind((host, port))
         except OSError as error:
+            shown = f"[{host}]" if ":" in host else host
             sys.exit(f"make run: cannot listen on {address}: {error.strerror}\n"
-                     f"    Choose another address: make run {variable}={host}:{int(port) + 1}")
+                     f"    Choose another address: make run {variable}={shown}:{port + 1}")
 
 
 def damaged(token: str) -> str:

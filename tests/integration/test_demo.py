@@ -97,3 +97,10 @@ def test_a_taken_port_is_said_with_the_way_out(start: Callable[..., Demo]):
     assert 1 == demo.process.returncode
     assert f"cannot listen on 127.0.0.1:{port}" in output
     assert "make run LISTEN=127.0.0.1:" in output
+
+
+def test_what_is_no_address_is_said_without_a_traceback(start: Callable[..., Demo]):
+    demo = start("foo")
+    output, _ = demo.process.communicate(timeout=TIMEOUT_S)
+    assert 1 == demo.process.returncode
+    assert "make run: LISTEN=foo is not accepted: write HOST:PORT, [IPV6]:PORT or unix:PATH\n" == output

@@ -56,6 +56,7 @@ def test_hints_of_an_unsatisfied_revision(trailers, revision, wait_ms):
     fault = fault_of(grpc.StatusCode.FAILED_PRECONDITION, "", trailers)
     assert isinstance(fault, RevisionNotServed)
     assert (revision, wait_ms) == (fault.revision, fault.retry_after_ms)
+    assert fault.hint == (None if revision is None else f"the node serves revision {revision}")
 
 
 def test_every_refusal_has_a_public_code():

@@ -114,3 +114,8 @@ def test_the_page_names_every_default():
         value = shown[each.name]
         text = ", ".join(value) if isinstance(value, list) else "" if value is None else str(value)
         assert f"| `{each.name}` | {text} | {setting_of(each).help} |" in page
+
+
+def test_of_several_values_the_wrong_one_is_named():
+    with pytest.raises(InvalidInput, match=r"^--listen: 'foo' is not accepted: write HOST:PORT"):
+        read_settings({"listen": ("127.0.0.1:1", "foo")}, {})

@@ -42,7 +42,8 @@ class RevisionNotServed(Unavailable):
     code = "REVISION_NOT_SERVED"
 
     def __init__(self, message: str, *, revision: int | None, retry_after_ms: int) -> None:
-        super().__init__(message, details={"revision": revision, "retry_after_ms": retry_after_ms})
+        hint = None if revision is None else f"the node serves revision {revision}"
+        super().__init__(message, hint=hint, details={"revision": revision, "retry_after_ms": retry_after_ms})
         self.revision = revision
         self.retry_after_ms = retry_after_ms
 

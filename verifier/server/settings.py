@@ -237,11 +237,15 @@ def _read(value: Any, setting: Setting, source: str) -> Any:
     items = value if isinstance(value, list | tuple) else [value]
     if not setting.many and isinstance(value, list | tuple):
         raise InvalidInput(f"{source}: one value is wanted, not a list")
-    try:
-        parsed = tuple(setting.parse(_text(item)) for item in items)
-    except ValueError as error:
-        raise InvalidInput(f"{source}: {value!r} is not accepted: {error}") from None
+    parsed = tuple(_parse(item, setting, source) for item in items)
     return parsed if setting.many else parsed[0]
+
+
+def _parse(item: Any, setting: Setting, source: str) -> Any:
+    try:
+        return setting.parse(_text(item))
+    except ValueError as error:
+        raise InvalidInput(f"{source}: {item!r} is not accepted: {error}") from None
 
 
 def _text(value: Any) -> str:
