@@ -91,7 +91,7 @@ cdef inline int next_record(scan_t* scan, const uint8_t** key, size_t* length, u
             if load16(node + 6) != KEY_BYTES or load16(node + 4) != 0:
                 continue
             length[0] = load32(node)
-            if length[0] > <size_t>(PAGE - at - NODE_HEADER_BYTES - KEY_BYTES):
+            if <size_t>at + NODE_HEADER_BYTES + KEY_BYTES + length[0] > PAGE:
                 return SCAN_PAGE
             key[0] = node + NODE_HEADER_BYTES
             if scan.any and memcmp(key[0], scan.last, KEY_BYTES) <= 0:

@@ -185,3 +185,17 @@ def test_a_killed_builder_leaves_no_keyring(tmp_path: Path, stage: str):
     # What is left has a name that the store's clean-up knows.
     assert all(path.name.endswith(".verifier-tmp") for path in tmp_path.iterdir())
     assert path_of(tmp_path, built(tmp_path, rows(5_000))).exists()
+
+
+@pytest.mark.parametrize("place", [4065, 4074, 4080, 4088])
+def test_a_node_that_sticks_out_of_its_page_is_refused(tmp_path: Path, keyring, place: int):
+    whole, _ = keyring
+    page = whole.index(min(tag(number)[:16] for number in range(RECORDS))) // 4096 * 4096
+    damaged = bytearray(whole)
+    damaged[page + 16 : page + 18] = place.to_bytes(2, "little")
+    damaged[page + place : page + place + 8] = b"\xff\xff\xff\x7f\0\0\x10\0"  # length, flags, length of the key
+    path = tmp_path / "damaged.mdb"
+    path.write_bytes(damaged)
+    with pytest.raises(UnsoundPublication):
+        list(iterate(path))
+    assert "table" in failed(path)
