@@ -36,3 +36,5 @@ cdef void acceptor_resume(acceptor_t* acceptor) noexcept nogil
 cdef void accept_some(acceptor_t* acceptor, const listener_t* listener) noexcept nogil
 # Takes what already waits in the backlogs, then closes all listeners.
 cdef void acceptor_close(acceptor_t* acceptor) noexcept nogil
+# Drains the loops that connections are handed to: only now, when they get no more.
+cdef void peers_drain(acceptor_t* acceptor, int64_t timeout_ms) noexcept nogil

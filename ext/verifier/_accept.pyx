@@ -9,10 +9,10 @@ pauses until the next tick.
 from libc.errno cimport errno
 
 from verifier._connection cimport connection_open
-from verifier._mailbox cimport mailbox_put
+from verifier._mailbox cimport mailbox_put, mailbox_wake
 from verifier._plain cimport plain_transport
 from verifier._transport cimport REFUSED_DESCRIPTORS, REFUSED_LIMIT
-from verifier.atomics cimport load_i64
+from verifier.atomics cimport load_i64, store_i64
 from verifier.linux cimport (
     EAGAIN, EMFILE, ENFILE, ENOBUFS, ENOMEM, EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLLIN, IPPROTO_TCP, O_CLOEXEC, O_RDONLY,
     SOCK_CLOEXEC, SOCK_NONBLOCK, TCP_NODELAY, accept4, close, epoll_ctl, epoll_event, open, setsockopt,
@@ -128,3 +128,10 @@ cdef void acceptor_close(acceptor_t* acceptor) noexcept nogil:
     if acceptor.reserve >= 0:
         close(acceptor.reserve)
         acceptor.reserve = -1
+
+
+cdef void peers_drain(acceptor_t* acceptor, int64_t timeout_ms) noexcept nogil:
+    cdef int i
+    for i in range(acceptor.peer_count):
+        store_i64(&acceptor.peers[i].mailbox.drain_ms, timeout_ms)
+        mailbox_wake(acceptor.peers[i].mailbox)

@@ -167,7 +167,10 @@ cdef class Loop:
         return True
 
     def drain(self, double timeout_s):
-        """Stop accepting, ask clients to go, finish what is in flight, and return from `run` by the deadline."""
+        """Stop accepting, ask clients to go, finish what is in flight, and return from `run` by the deadline.
+
+        Peers follow once they have all that was accepted for them: drain none by itself, or it may leave too early.
+        """
         store_i64(&self.loop.mailbox.drain_ms, max(1, int(timeout_s * 1000)))
         mailbox_wake(&self.loop.mailbox)
 

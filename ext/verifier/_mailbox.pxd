@@ -11,7 +11,7 @@ ctypedef struct mailbox_t:
     int wake
     void* published            # const view_t*, by the loader
     void* seen                 # by the loop: it uses this one and none older
-    int64_t drain_ms           # by Python: 0, or how long calls in flight may take
+    int64_t drain_ms           # by Python, or by the accepting loop: 0, or how long calls in flight may take
     int64_t stop               # by Python
     int64_t sent               # connections put into the ring, by the accepting loop
     int64_t taken              # and taken from it, by the loop

@@ -9,7 +9,7 @@ from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.stdint cimport uint32_t, uint64_t, uint8_t
 from posix.time cimport CLOCK_MONOTONIC, CLOCK_REALTIME, clock_gettime, timespec
 
-from verifier._accept cimport accept_some, acceptor_close, acceptor_open, acceptor_resume, listener_t
+from verifier._accept cimport accept_some, acceptor_close, acceptor_open, acceptor_resume, listener_t, peers_drain
 from verifier._connection cimport (
     KIND_CONNECTION, KIND_LISTENER, KIND_WAKE, connection_event, connection_open, connection_t, connections_close,
     connections_leave, connections_tick,
@@ -103,6 +103,7 @@ cdef void start_draining(loop_t* loop, int64_t timeout_ms) noexcept nogil:
     loop.drain_until_ms = loop.service.now_ms + timeout_ms
     loop.service.turn.serving = False
     acceptor_close(&loop.acceptor)
+    peers_drain(&loop.acceptor, timeout_ms)
     connections_leave(&loop.connections)
 
 
@@ -110,11 +111,12 @@ cdef void read_mailbox(loop_t* loop) noexcept nogil:
     cdef int fd
     cdef int64_t drain_ms
     mailbox_clear(&loop.mailbox)
+    # Read before the ring: whoever hands connections over drains this loop after the last of them.
+    drain_ms = load_i64(&loop.mailbox.drain_ms)
     fd = mailbox_take(&loop.mailbox)
     while fd >= 0:
         connection_open(&loop.connections, fd, plain_transport(), NULL)
         fd = mailbox_take(&loop.mailbox)
-    drain_ms = load_i64(&loop.mailbox.drain_ms)
     if drain_ms and loop.drain_until_ms == 0:
         start_draining(loop, drain_ms)
     loop.stopping = load_i64(&loop.mailbox.stop) != 0

@@ -12,7 +12,7 @@ from pathlib import Path
 import hyperframe.frame as frames
 import pytest
 
-from tests.support.groups import echo_server, wait_until
+from tests.support.groups import EchoServer, echo_server, wait_until
 from tests.support.http2 import Http2Client, message
 from tests.support.image import Facts, image_of, view_of
 from verifier._loop import Loop
@@ -93,6 +93,27 @@ def test_connections_that_wait_in_the_backlog_are_served_when_draining():
             assert b"just in time" == client.response(1).message
             client.socket.close()
         assert group.join(5)
+
+
+def test_connections_that_are_handed_over_while_draining_are_served():
+    group = EchoServer(2, methods="echo")
+    host, port = group.listen(["127.0.0.1:0"])[0].split(":")
+    acceptor, peer = (threading.Thread(target=loop.run, daemon=True) for loop in group.loops)
+    peer.start()
+    clients = [Http2Client((host, int(port))) for _ in range(4)]
+    for client in clients:
+        client.call(1, b"just in time")
+    group.drain(10)
+    # The loop that accepts is late: the other must not be gone when it hands connections over.
+    time.sleep(0.05)
+    acceptor.start()
+    for client in clients:
+        assert b"just in time" == client.response(1).message
+        client.socket.close()
+    for thread in (acceptor, peer):
+        thread.join(5)
+        assert not thread.is_alive()
+    assert [2, 2] == [loop.counters()["opened"] for loop in group.loops]
 
 
 def test_stop_hangs_up_at_once():

@@ -104,8 +104,7 @@ class LoopGroup:
 
     def drain(self, timeout_s: float) -> None:
         """Begin to end: not serving, no new connections, clients asked to go; return at once. Then `join` or `stop`."""
-        for loop in self.loops:
-            loop.drain(timeout_s)
+        self.loops[0].drain(timeout_s)  # which accepts, and drains the others once they have their last connections
         self._close_listeners()
 
     def stop(self) -> None:
