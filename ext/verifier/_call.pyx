@@ -175,13 +175,18 @@ cdef size_t take_prefix(call_t* call, const uint8_t* data, size_t length) noexce
 
 
 cdef bint make_room(service_t* service, call_t* call, size_t* held, size_t needed) noexcept nogil:
-    """Let the call's buffer hold `needed` bytes, by doubling it; False when the connection holds too much already."""
+    """Let the call's buffer hold `needed` bytes, by doubling it; False when the connection holds too much already.
+
+    Never more than the message: doubled beyond it, a large one alone would count for more than may be held.
+    """
     cdef size_t capacity = call.capacity if call.capacity else BUFFER_BYTES
     cdef uint8_t* buffer
     if needed <= call.capacity:
         return True
     while capacity < needed:
         capacity *= 2
+    if capacity > call.message_length:
+        capacity = call.message_length
     # A message alone may always have its room, or the limits would contradict each other.
     if held[0] > call.capacity and held[0] - call.capacity + capacity > service.limits.held_bytes_max:
         return False

@@ -12,9 +12,9 @@ from libc.string cimport memcpy, strlen
 from verifier._memory cimport pool_give, pool_take
 from verifier._service cimport GRPC_INTERNAL, GRPC_OK, GRPC_RESOURCE_EXHAUSTED, STATUSES, reply_t
 from verifier.nghttp2 cimport (
-    NGHTTP2_DATA_FLAG_EOF, NGHTTP2_DATA_FLAG_NO_END_STREAM, NGHTTP2_NV_FLAG_NO_COPY_NAME,
-    NGHTTP2_NV_FLAG_NO_COPY_VALUE, nghttp2_data_provider, nghttp2_data_source, nghttp2_nv, nghttp2_session,
-    nghttp2_submit_response, nghttp2_submit_trailer,
+    NGHTTP2_DATA_FLAG_EOF, NGHTTP2_DATA_FLAG_NO_END_STREAM, NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE,
+    NGHTTP2_NV_FLAG_NO_COPY_NAME, NGHTTP2_NV_FLAG_NO_COPY_VALUE, nghttp2_data_provider, nghttp2_data_source,
+    nghttp2_nv, nghttp2_session, nghttp2_submit_response, nghttp2_submit_trailer,
 )
 
 cdef enum:
@@ -147,6 +147,7 @@ cdef ssize_t on_read_reply(nghttp2_session* h2, int32_t stream_id, uint8_t* room
     session.replies_sent += left
     if call.reply_sent == call.reply_length:
         data_flags[0] |= NGHTTP2_DATA_FLAG_EOF | NGHTTP2_DATA_FLAG_NO_END_STREAM
-        nghttp2_submit_trailer(h2, stream_id, GOOD_TRAILERS, 1)
+        if nghttp2_submit_trailer(h2, stream_id, GOOD_TRAILERS, 1) != 0:
+            return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE
         drop_reply(session, call)
     return left

@@ -7,7 +7,7 @@ from verifier._transport cimport call_t, service_t
 from verifier.nghttp2 cimport nghttp2_session
 
 cdef enum:
-    FRAME_BYTES_MAX = 16640    # what nghttp2 gives at once: 16 KiB and a frame head
+    FRAME_BYTES_MAX = 16640    # more than nghttp2 gives at once, which is 16 KiB, a frame head and a length of padding
 
     STAYING = 0
     NOTICE_GIVEN = 1           # GOAWAY with the highest stream id: calls already on their way are still answered
@@ -33,8 +33,6 @@ ctypedef struct session_t:
     bint broken                # nothing more can be sent
     int leaving
     int reason                 # CLOSED_*, once the session is over by its own doing
-    const uint8_t* frame       # what nghttp2 gave and found no room yet
-    size_t frame_length
 
 # NULL when there is no memory.
 cdef session_t* session_open(service_t* service) noexcept nogil

@@ -381,30 +381,26 @@ cdef bint session_feed(session_t* session, const uint8_t* data, size_t length) n
 
 
 cdef size_t session_pull(session_t* session, uint8_t* room, size_t capacity) noexcept nogil:
-    cdef size_t filled = 0, count
+    cdef size_t filled = 0
+    cdef const uint8_t* frame
     cdef ssize_t length
     while capacity - filled >= FRAME_BYTES_MAX:
-        if session.frame_length == 0:
-            length = nghttp2_session_mem_send(session.h2, &session.frame)
-            if length < 0:
-                session.broken = True
-                break
-            if length == 0:
-                if give_window(session):
-                    continue
-                break
-            session.frame_length = length
-        count = session.frame_length if session.frame_length < capacity - filled else capacity - filled
-        memcpy(room + filled, session.frame, count)
-        session.frame += count
-        session.frame_length -= count
-        filled += count
+        length = nghttp2_session_mem_send(session.h2, &frame)
+        if length == 0:
+            if give_window(session):
+                continue
+            break
+        if not 0 < length <= FRAME_BYTES_MAX:
+            session.broken = True
+            break
+        memcpy(room + filled, frame, length)
+        filled += <size_t>length
     return filled
 
 
 cdef bint session_done(session_t* session) noexcept nogil:
-    return (session.going_away and session.frame_length == 0
-            and not nghttp2_session_want_read(session.h2) and not nghttp2_session_want_write(session.h2))
+    return (session.going_away and not nghttp2_session_want_read(session.h2)
+            and not nghttp2_session_want_write(session.h2))
 
 
 cdef void session_give_notice(session_t* session) noexcept nogil:

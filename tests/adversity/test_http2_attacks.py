@@ -322,3 +322,14 @@ def test_who_stays_too_long_is_asked_to_go(limits: Limits, reason: str):
         client.rest()
         client.socket.close()
         wait_until(lambda: group.closed(reason) == 1)
+
+
+def test_the_largest_message_has_room_beside_an_unfinished_one():
+    with echo_server() as group, Http2Client(group.address) as client:
+        client.send(client.headers(1), client.headers(3))
+        client.upload(1, message(b"half")[:7], end=False)
+        client.upload(3, message(b"m" * Limits().message_bytes_max))
+        client.open_windows(3)
+        assert 0 == client.response(3).status
+        client.send(client.data(1, message(b"half")[7:]))
+        assert b"half" == client.response(1).message
