@@ -67,6 +67,11 @@ def plain(value: object) -> str:
     return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
 
 
+def counted(number: int, noun: str) -> str:
+    """Write ``1 key``, ``20,000 keys``."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def time_text(seconds: int | None) -> str | None:
     """Write seconds since 1970 as RFC 3339 in UTC with ``Z``; None stays None."""
     return None if seconds is None else datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from verifier.cli._changing import Desk, desk, pairs, publish_option, tell, words
-from verifier.cli._common import Moment, json_option, print_json, time_text
+from verifier.cli._common import Moment, counted, json_option, print_json, time_text
 from verifier.cli._progress import progress_bar
 from verifier.errors import InvalidInput
 from verifier.tokens import DEFAULT_PREFIX
@@ -109,4 +109,4 @@ def _many(at: Desk, client_id: str, terms: "Terms", count: int, output: Path, *,
             count=count, output=output, as_jsonl=as_jsonl, progress=progress,
         )  # fmt: skip
     body = {"client_id": client_id, "count": count, "files": [str(file) for file in files]}
-    return _Made([f"created {count:,} keys of client {client_id}", *(f"  {file}" for file in files)], body)
+    return _Made([f"created {counted(count, 'key')} of client {client_id}", *(f"  {file}" for file in files)], body)

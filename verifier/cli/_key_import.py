@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from verifier.cli._changing import desk, pairs, publish_option, tell, words
-from verifier.cli._common import Moment, json_option
+from verifier.cli._common import Moment, counted, json_option
 from verifier.cli._progress import progress_bar
 from verifier.errors import InvalidInput
 from verifier.tokens import DEFAULT_PREFIX
@@ -72,7 +72,8 @@ def import_(
         )  # fmt: skip
         outcome = at.outcome(wants_publish)
     bad = [{"line": row.line, "problem": row.problem} for row in report.bad]
-    lines = [f"imported {report.imported:,} keys of client {client_id}, left out {report.skipped:,} rows"]
+    imported, left_out = counted(report.imported, "key"), counted(report.skipped, "row")
+    lines = [f"imported {imported} of client {client_id}, left out {left_out}"]
     lines += [f"  line {row.line}: {row.problem}" for row in report.bad[:SHOWN]]
     body = {"client_id": client_id, "imported": report.imported, "skipped": report.skipped, "bad": bad}
     tell(lines, body, outcome, as_json=as_json)

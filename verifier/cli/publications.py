@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from verifier.cli._common import json_option, plain, print_json, print_table, require_home, time_text
+from verifier.cli._common import counted, json_option, plain, print_json, print_table, require_home, time_text
 from verifier.cli._progress import progress_bar
 
 if TYPE_CHECKING:
@@ -60,7 +60,8 @@ def show(ctx: click.Context, revision: int, as_json: bool) -> None:
         click.echo(f"  {name + ':':17}{plain(body[name])}")
     for name, keyring in (("base", manifest.base), ("delta", manifest.delta)):
         if keyring is not None:
-            click.echo(f"  {name + ':':17}{keyring.sha256} ({keyring.records} records, {keyring.bytes} bytes)")
+            size = f"{counted(keyring.records, 'record')}, {keyring.bytes:,} bytes"
+            click.echo(f"  {name + ':':17}{keyring.sha256} ({size})")
 
 
 @command.command()

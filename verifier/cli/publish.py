@@ -2,7 +2,7 @@
 
 import click
 
-from verifier.cli._common import json_option, print_json, require_home
+from verifier.cli._common import counted, json_option, print_json, require_home
 from verifier.cli._progress import progress_bar
 
 DROP_PERCENT = 20
@@ -40,6 +40,7 @@ def command(ctx: click.Context, allow_drop: bool, drop_limit: int, allow_clock_b
     if not receipt.changed:
         click.echo(f"nothing changed since revision {manifest.revision}")
         return
-    click.echo(f"published revision {manifest.revision}: {manifest.records} records, {manifest.active} active")
-    click.echo(f"  gained {difference.gained}, lost {difference.lost}, "
-               f"widened {difference.widened}, extended {difference.extended}")
+    click.echo(f"published revision {manifest.revision}: {counted(manifest.records, 'record')}, "
+               f"{manifest.active:,} active")
+    click.echo(f"  gained {difference.gained:,}, lost {difference.lost:,}, "
+               f"widened {difference.widened:,}, extended {difference.extended:,}")

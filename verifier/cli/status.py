@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from verifier.cli._common import json_option, print_json, print_table
+from verifier.cli._common import counted, json_option, print_json, print_table
 from verifier.errors import InvalidInput, Unavailable
 from verifier.server.values import split_address, tcp_address
 
@@ -97,11 +97,12 @@ def show(status: dict[str, Any]) -> None:
     for name in ("base", "delta"):
         keyring = status[name]
         if keyring:
-            rows.append((name, f"{keyring['records']} records, {keyring['bytes']} bytes, {keyring['sha256'][:12]}"))
+            records = counted(keyring["records"], "record")
+            rows.append((name, f"{records}, {keyring['bytes']:,} bytes, {keyring['sha256'][:12]}"))
     refusal = status["last_refusal"]
     if refusal:
-        rows.append(("last refusal", f"revision {refusal['revision']}: {refusal['code']}, {refusal['message']} "
-                                     f"({refusal['at']})"))
+        which = "" if refusal["revision"] is None else f"revision {refusal['revision']}: "
+        rows.append(("last refusal", f"{which}{refusal['code']}, {refusal['message']} ({refusal['at']})"))
     rows += [("addresses", ", ".join(status["addresses"])), ("up for", f"{status['uptime_s']} s"),
              ("version", status["version"])]
     print_table("Node", ["", ""], rows)
