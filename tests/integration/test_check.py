@@ -109,6 +109,13 @@ def test_bad_use_exits_with_2(check):
     assert 2 == check("", GOOD).returncode  # a token as an argument
 
 
+def test_a_token_among_the_arguments_is_refused_and_not_repeated(check):
+    done = check(GOOD, GOOD, "--json")
+    assert 2 == done.returncode
+    assert "standard input" in json.loads(done.stdout)["error"]["message"]
+    assert GOOD not in done.stdout + done.stderr
+
+
 def test_nothing_listens(verifier_command, free_port, tmp_path):
     tcp, unix = f"127.0.0.1:{free_port()}", f"unix:{tmp_path}/none.sock"
     for target, hint in ((tcp, "nothing listens"), (unix, "no such socket")):

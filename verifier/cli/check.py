@@ -19,7 +19,8 @@ DEFAULT_TARGET = "127.0.0.1:50051"
 REFUSED_EXIT_CODE = 1
 
 
-@click.command()
+# Extra arguments are taken here, since click's error would repeat what is likely a token.
+@click.command(context_settings={"allow_extra_args": True})
 @click.option("--target", default=DEFAULT_TARGET, show_default=True, envvar="VERIFIER_TARGET", metavar="HOST:PORT",
               help="The node's gRPC address, as given to `serve --listen`; or unix:PATH.")
 @click.option("--scopes", default="", metavar="A,B", help="Scopes that the key must hold, all of them.")
@@ -30,7 +31,10 @@ REFUSED_EXIT_CODE = 1
 @click.option("--timeout", "timeout_s", default=2.0, show_default=True, type=click.FloatRange(min=0, min_open=True),
               metavar="SECONDS", help="Time for each call, retries included.")
 @json_option
-def command(target: str, timeout_s: float, as_json: bool, count: bool, **conditions: Any) -> None:
+@click.pass_context
+def command(
+    ctx: click.Context, /, target: str, timeout_s: float, as_json: bool, count: bool, **conditions: Any
+) -> None:  # fmt: skip
     """Verify tokens read from standard input, one a line.
 
     Exits with 0 when all are VALID, 1 when one is refused, 3 when no node answered. With --json several tokens give
@@ -41,6 +45,11 @@ def command(target: str, timeout_s: float, as_json: bool, count: bool, **conditi
     """
     from verifier.client import VerifierClient
 
+    if ctx.args:
+        raise InvalidInput(
+            "tokens are read from standard input, never from arguments, where others can see them",
+            hint="echo TOKEN | verifier check --target HOST:PORT",
+        )
     all_valid = True
     with VerifierClient(target, timeout_s=timeout_s) as client:
         for answer in _answers(client, target, _questions(probe=not count, **conditions)):
