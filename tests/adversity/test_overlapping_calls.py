@@ -1,4 +1,4 @@
-"""Calls that arrive together are judged together: none may be lost, mixed up, or answered after its stream was reset."""
+"""Calls that arrive together are judged together: none may be lost, mixed up or answered after its stream was reset."""
 
 import struct
 
