@@ -13,7 +13,7 @@ import hyperframe.frame as frames
 import pytest
 
 from tests.support.groups import EchoServer, echo_server, wait_until
-from tests.support.http2 import Http2Client, message
+from tests.support.http2 import CANCEL, Http2Client, message
 from tests.support.image import Facts, image_of, view_of
 from verifier._loop import Loop
 from verifier._tag import checksum
@@ -221,6 +221,33 @@ def test_publications_under_load_mix_nothing_and_refuse_nobody():
     assert [] == faults
     assert sum(answered) > 100
     assert [] == group.stuck_views
+
+
+def test_calls_of_one_read_are_answered_each_by_its_own_though_others_are_reset():
+    valid = VerifyRequest(key=TOKEN).SerializeToString()
+    unknown = VerifyRequest(key="vk_live_" + "1" * 30).SerializeToString()
+    with echo_server() as group, Http2Client(group.address) as client:
+        assert group.publish(view_of(image_of({TOKEN: Facts()})))
+        for first in range(1, 1000, 200):
+            # Some lie whole in what is read, some come in pieces, some are at fault at once, some are reset meanwhile.
+            kinds = {stream: stream // 2 % 7 for stream in range(first, first + 140, 2)}
+            some: list[frames.Frame] = []
+            for stream, kind in kinds.items():
+                body = message(unknown if kind == 2 else b"\xff" if kind == 3 else valid)
+                some.append(client.headers(stream, VERIFY))
+                some += [client.data(stream, body[:9], end=False), client.data(stream, body[9:])] if kind == 1 else [
+                    client.data(stream, body)]
+                if kind >= 5:
+                    some.append(frames.RstStreamFrame(stream - 2 * (kind - 5), CANCEL))
+            client.send(*some)
+            for stream, kind in kinds.items():
+                if kind in (0, 1, 4):
+                    assert 1 == VerifyResponse.FromString(client.response(stream).message).verdict
+                elif kind == 2:
+                    assert 2 == VerifyResponse.FromString(client.response(stream).message).verdict
+                elif kind == 3:
+                    assert 3 == client.response(stream).status
+            client.received.clear()
 
 
 def test_health_follows_the_view_and_its_staleness():
