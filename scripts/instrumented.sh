@@ -34,7 +34,7 @@ if [ "$kind" = sanitize ]; then
     export ASAN_OPTIONS=detect_leaks=0:halt_on_error=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
     export PYTHONMALLOC=malloc  # Python's own pools would hide overruns from the sanitizer
     preload="$("${CC:-cc}" -print-file-name=libasan.so) $("${CC:-cc}" -print-file-name=libubsan.so)"
-    [ "$#" -gt 0 ] || set -- tests/unit tests/integration tests/adversity
+    [ "$#" -gt 0 ] || set -- tests/unit tests/integration tests/adversity tests/fuzz
     LD_PRELOAD=$preload "$python" -m pytest -p no:cacheprovider -m "not campaign" "$@"
 else
     find build -name '*.gcda' -delete
