@@ -121,3 +121,14 @@ def test_a_socket_that_another_server_has_put_there_since_is_not_removed(tmp_pat
 def test_path_that_is_too_long(tmp_path: Path):
     with pytest.raises(VerifierError):
         Listener(Address(path=tmp_path / ("x" * 200)))
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "[::1]"])
+def test_the_kernel_asks_silent_peers_whether_they_are_there(host: str):
+    (listener,) = open_listeners([f"{host}:0"])
+    with socket.create_connection((listener.address.host, listener.address.port)):
+        accepted, _ = listener.socket.accept()
+        with accepted:
+            assert 1 == accepted.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+            assert 60 == accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE)
+    listener.close()

@@ -11,6 +11,13 @@ from pathlib import Path
 from verifier.errors import InvalidInput, Unavailable, VerifierError
 
 BACKLOG = 4096
+KEEPALIVE = [
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 60),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 15),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 4),
+]
+"""A silent peer is asked by the kernel after a minute whether it is still there, and given up a minute later."""
 _UNIX = "unix:"
 
 
@@ -136,6 +143,9 @@ def _bind_tcp(address: Address) -> socket.socket:
     try:
         # Restarting at once is fine; a second server on the same port is not (SO_REUSEPORT stays off).
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # Inherited by what is accepted: a peer that vanished without a word must not keep its connection for ever.
+        for level, option, value in KEEPALIVE:
+            listener.setsockopt(level, option, value)
         if family == socket.AF_INET6:
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         listener.bind(where)
