@@ -125,6 +125,8 @@ cdef bint call_header(service_t* service, call_t* call, const uint8_t* name, siz
         call.refusal = &HEADERS_TOO_LARGE
         return (call.header_bytes <= HARD_FACTOR * service.limits.header_bytes_max
                 and call.header_fields <= HARD_FACTOR * service.limits.header_fields_max)
+    if call.begun:
+        return True                    # a trailer says nothing of the call, but counts
     if name_length == 5 and memcmp(name, b":path", 5) == 0:
         call.route = find_route(service, value, value_length)
     elif name_length == 7 and memcmp(name, b":method", 7) == 0:
@@ -138,6 +140,7 @@ cdef bint call_header(service_t* service, call_t* call, const uint8_t* name, siz
 
 
 cdef void call_begin(call_t* call) noexcept nogil:
+    call.begun = True
     if call.refusal == &HEADERS_TOO_LARGE:
         return
     if not call.is_post:

@@ -100,6 +100,7 @@ ctypedef struct call_t:
     call_t* next
     call_t* previous
     int32_t stream_id
+    bint begun                 # its headers are complete: what follows are trailers
     bint is_post
     bint is_grpc
     bint has_deadline

@@ -108,6 +108,14 @@ def test_padding_is_no_part_of_the_message(client: Http2Client):
     assert b"padded" == client.response(1).message
 
 
+def test_trailers_of_a_request_do_not_change_it(client: Http2Client):
+    for stream, timeout in ((1, "junk"), (3, "0n")):
+        client.send(client.headers(stream), client.data(stream, message(b"x"), end=False))
+        trailers = client.encoder.encode([("grpc-timeout", timeout)])
+        client.send(frames.HeadersFrame(stream, trailers, flags=["END_HEADERS", "END_STREAM"]))
+        assert b"x" == client.response(stream).message
+
+
 def test_trailers_may_end_a_request(client: Http2Client):
     trailers = frames.HeadersFrame(1, client.encoder.encode([("x-checksum", "1")]), flags=["END_HEADERS", "END_STREAM"])
     client.send(client.headers(1), client.data(1, message(b"t"), end=False), trailers)
