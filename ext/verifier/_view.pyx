@@ -147,6 +147,8 @@ cdef class View:
     def __init__(self, Map base not None, base_slots, switches, peppers, prefixes, bint accepts_foreign,
                  int64_t revision, Map delta=None, delta_slots=None, int64_t max_staleness_ms=0):
         cdef bytes secret, text
+        if self.base is not None:
+            raise RuntimeError("a view is set up once")
         self.base = base
         self.delta = delta
         self._attach(&self.view.base, base, base_slots)
