@@ -55,10 +55,11 @@ def main(parts: tuple[str, ...], keys: int, quick: bool, rounds: int | None, sec
         click.echo(f"{part} ...", err=True)
         rows += PARTS[part](plan)
         click.echo(f"{part}: {time.monotonic() - start:.0f} s", err=True)
+        # After each part: with ten million keys the whole takes long, and may be interrupted.
+        write_json(json_file, rows, plan.notes, about)
+        text = markdown(rows, plan.notes, about)
+        json_file.with_suffix(".md").write_text(text)
     print_rows(rows, plan.notes)
-    write_json(json_file, rows, plan.notes, about)
-    text = markdown(rows, plan.notes, about)
-    json_file.with_suffix(".md").write_text(text)
     if docs:
         write_docs(text)
     missed = [check for row in rows for check, met in row.checks().items() if not met]
