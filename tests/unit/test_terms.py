@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from verifier.control.terms import Terms, check_id, check_metadata, check_rules, check_scopes
+from verifier.control.terms import Terms, check_id, check_metadata, check_rules
 from verifier.errors import InvalidInput
+from verifier.keyring.records import check_scopes
 from verifier.keyring.records import Record, decode_record, encode_record
 
 

@@ -8,8 +8,9 @@ from typing import Any
 from sqlalchemy import Connection
 
 from verifier.control import lifecycle, records
-from verifier.control.terms import check_metadata, check_rules, check_scopes
+from verifier.control.terms import check_metadata, check_rules
 from verifier.errors import InvalidInput
+from verifier.keyring.records import check_scopes
 from verifier.registry import changes, queries
 from verifier.registry.database import Registry
 from verifier.registry.facts import Key, Version, metadata_text

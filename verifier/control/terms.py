@@ -7,11 +7,10 @@ from dataclasses import dataclass, field
 
 from verifier.control.lifecycle import check_time, check_window, earliest
 from verifier.errors import InvalidInput
-from verifier.keyring.records import METADATA_BYTES_MAX, METADATA_PAIRS_MAX, RULES_MAX, SCOPE_BYTES_MAX, SCOPES_MAX
+from verifier.keyring.records import METADATA_BYTES_MAX, METADATA_PAIRS_MAX, RULES_MAX, check_scopes
 from verifier.tokens import DEFAULT_PREFIX, check_prefix
 
 _ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_SCOPE = re.compile(r"[\x21\x23-\x2b\x2d-\x5b\x5d-\x7e]+")  # scope-token of RFC 6749, without the comma
 _METADATA_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -74,25 +73,6 @@ def check_id(what: str, text: str) -> str:
             f"the {what} id is not usable", hint="1 to 64 letters, digits, dots, underscores and hyphens", code="BAD_ID"
         )
     return text
-
-
-def check_scopes(scopes: Iterable[str]) -> tuple[str, ...]:
-    """Return scopes sorted, each once.
-
-    Raises:
-        InvalidInput: one is not a scope-token of RFC 6749 without commas, or there are too many.
-    """
-    distinct = tuple(sorted(set(scopes)))
-    if len(distinct) > SCOPES_MAX:
-        raise InvalidInput(f"a key holds at most {SCOPES_MAX} scopes", code="BAD_SCOPE")
-    for scope in distinct:
-        if len(scope) > SCOPE_BYTES_MAX or _SCOPE.fullmatch(scope) is None:
-            raise InvalidInput(
-                f"{scope[:40]!r} is not usable as a scope",
-                hint=f"1 to {SCOPE_BYTES_MAX} printable ASCII characters without space, comma, quote and backslash",
-                code="BAD_SCOPE",
-            )
-    return distinct
 
 
 def check_rules(rules: Iterable[str]) -> tuple[str, ...]:

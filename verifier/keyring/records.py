@@ -144,7 +144,7 @@ def shape_of(record: Record) -> Shape:
         _time("own end", record.own_end),
         _time("key's end", record.key_end),
         _u32("client ordinal", record.client_ordinal),
-        _scopes(record.scopes),
+        [scope.encode() for scope in check_scopes(record.scopes)],
         _metadata(record.metadata),
         rules,
     )
@@ -231,8 +231,13 @@ def _utf8(what: str, text: str) -> bytes:
         raise InvalidInput(f"{what} is not usable as UTF-8") from None
 
 
-def _scopes(scopes: Iterable[str]) -> list[bytes]:
-    distinct = sorted(set(scopes))
+def check_scopes(scopes: Iterable[str]) -> tuple[str, ...]:
+    """Return scopes sorted, each once.
+
+    Raises:
+        InvalidInput: one is not a scope-token of RFC 6749 without commas, or there are too many.
+    """
+    distinct = tuple(sorted(set(scopes)))
     if len(distinct) > SCOPES_MAX:
         raise InvalidInput(f"a key holds at most {SCOPES_MAX} scopes, not {len(distinct)}", code="BAD_SCOPE")
     for scope in distinct:
@@ -242,7 +247,7 @@ def _scopes(scopes: Iterable[str]) -> list[bytes]:
                 hint=f"1 to {SCOPE_BYTES_MAX} printable ASCII characters without space, comma, quote and backslash",
                 code="BAD_SCOPE",
             )
-    return [scope.encode() for scope in distinct]
+    return distinct
 
 
 def _metadata(metadata: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
