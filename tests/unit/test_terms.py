@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 
 from verifier.control.terms import Terms, check_id, check_metadata, check_rules
 from verifier.errors import InvalidInput
-from verifier.keyring.records import check_scopes
-from verifier.keyring.records import Record, decode_record, encode_record
+from verifier.keyring.records import Record, check_scopes, decode_record, encode_record
 
 
 @pytest.mark.parametrize("text", ["", "a b", "a/b", "ä", "a" * 65, "a\n", "a,b"])
