@@ -15,7 +15,7 @@ export PYTHON VENV
 BIN := $(VENV)/bin
 STAMPS := $(VENV)/stamps
 SOURCES := $(wildcard ext/verifier/*.pyx ext/verifier/*.pxd ext/verifier/*.h)
-PROTOS := $(wildcard proto/verifier/v1/*.proto)
+PROTOS := $(wildcard proto/verifier/v1/*.proto proto/verifier/admin/v1/*.proto)
 
 .DEFAULT_GOAL := help
 .PHONY: help run test build lint format bench campaign sanitize coverage proto docs clean
@@ -53,7 +53,7 @@ sanitize: build  ## run the hot path's tests under AddressSanitizer and Undefine
 coverage: build  ## run the suite on a gcov build and print the coverage of ext/ by module
 	scripts/instrumented.sh coverage $(PYTEST)
 
-proto: $(STAMPS)/installed  ## generate verifier/v1 from the .proto files
+proto: $(STAMPS)/installed  ## generate verifier/v1 and verifier/admin/v1 from the .proto files
 	$(BIN)/python -m grpc_tools.protoc -I proto --python_out=. --pyi_out=. --grpc_python_out=. $(PROTOS)
 
 docs: build  ## generate docs/cli.md from the commands

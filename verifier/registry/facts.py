@@ -17,6 +17,7 @@ class Client:
     name: str | None
     enabled: bool
     created_at: int
+    policy: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,7 @@ class Version:
     reason: RevocationReason | None = None
     cut: bool = False
     entropy_bits: int | None = None
+    last_used_at: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,7 @@ class Key:
     metadata: Mapping[str, str]
     prefix: str
     policy: str | None = None
+    due_at: int | None = None
     versions: tuple[Version, ...] = ()
 
     @property

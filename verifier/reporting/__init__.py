@@ -1,0 +1,1 @@
+"""What a node tells the control plane: status and usage, over the operators' API."""
