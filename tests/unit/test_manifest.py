@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from verifier.errors import UnsoundPublication
 from verifier.keyring.description import Block, KeyringDescription, Segments
-from verifier.store.manifest import MANIFEST_BYTES_MAX, REVISION_MAX, Manifest, Tombstones
+from verifier.store.manifest import MANIFEST_BYTES_MAX, REVISION_MAX, Manifest, TombstoneFile
 
 BASE = KeyringDescription(
     sha256="b" * 64, bytes=40960, format=1, kind="base", base=None, features=(), records=9, peppers=("p1",),
@@ -43,7 +43,9 @@ def manifests(draw):
         active=draw(st.integers(0, records)),
         dead_on_arrival=draw(st.integers(0, records)),
         drop_override=draw(st.booleans()),
-        tombstones=draw(st.none() | st.builds(Tombstones, digests, st.integers(1, 2**40 - 1))),
+        tombstones=tuple(draw(st.lists(
+            st.builds(TombstoneFile, digests, st.integers(1, 2**40 - 1)), max_size=2, unique_by=lambda file: file.sha256
+        ))),
         base=BASE,
         delta=DELTA if delta else None,
         publisher=draw(st.text(st.characters(min_codepoint=32, max_codepoint=126), min_size=1, max_size=128)),
@@ -77,7 +79,7 @@ def test_the_bytes_are_those_of_the_page():
         "format": 1, "features": [], "store_id": "st_0123", "revision": 12, "content_of": 12, "held": False,
         "published_at": datetime.fromtimestamp(1_790_000_000, UTC).isoformat().replace("+00:00", "Z"),
         "previous": "a" * 64, "records": 9, "active": 8, "dead_on_arrival": 1, "drop_override": False,
-        "tombstones": None, "base": BASE.to_json(), "delta": None, "publisher": "verifier 0.1.0",
+        "tombstones": [], "base": BASE.to_json(), "delta": None, "publisher": "verifier 0.1.0",
     } == body  # fmt: skip
     assert json.dumps(body, sort_keys=True, separators=(",", ":")).encode() == MANIFEST.to_bytes()
 
@@ -132,9 +134,11 @@ def test_unknown_keys_are_ignored():
     {"published_at": "2026-02-30T10:00:00Z"},
     {"published_at": "2026-11-21 10:00:00Z"}, {"published_at": "2026-11-21T10:00:00.5Z"}, {"previous": "A" * 64},
     {"previous": "a" * 63}, {"previous": ""}, {"records": -1}, {"records": 8}, {"records": 10}, {"active": 10},
-    {"dead_on_arrival": 10}, {"drop_override": None}, {"tombstones": {}},
-    {"tombstones": {"sha256": "a" * 64, "count": 0}},
-    {"tombstones": []}, {"base": None}, {"base": {}}, {"base": DELTA.to_json()}, {"delta": BASE.to_json()},
+    {"dead_on_arrival": 10}, {"drop_override": None}, {"tombstones": {}}, {"tombstones": None},
+    {"tombstones": [{"sha256": "a" * 64, "count": 0}]}, {"tombstones": [{"sha256": "A" * 64, "count": 1}]},
+    {"tombstones": [{"sha256": "a" * 64, "count": 1}] * 2}, {"tombstones": [None]},
+    {"tombstones": [{"sha256": digit * 64, "count": 1} for digit in "abc"]},
+    {"base": None}, {"base": {}}, {"base": DELTA.to_json()}, {"delta": BASE.to_json()},
     {"delta": {**DELTA.to_json(), "base": "c" * 64}}, {"delta": False}, {"publisher": ""}, {"publisher": "a\nb"},
     {"publisher": "a" * 129}, {"base": {**BASE.to_json(), "format": 2}}, {"base": {**BASE.to_json(), "records": "9"}},
 ], ids=str)  # fmt: skip
@@ -173,7 +177,7 @@ def test_content_ignores_what_callers_cannot_notice():
         dataclasses.replace(later, base=dataclasses.replace(BASE, sha256="c" * 64)),
         dataclasses.replace(later, delta=DELTA),
         dataclasses.replace(later, held=True, content_of=3),
-        dataclasses.replace(later, tombstones=Tombstones("e" * 64, 1)),
+        dataclasses.replace(later, tombstones=(TombstoneFile("e" * 64, 1),)),
         dataclasses.replace(later, store_id="st_other"),
     ]
     assert all(MANIFEST.content() != other.content() for other in others)

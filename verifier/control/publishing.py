@@ -85,7 +85,7 @@ class Receipt:
             "published_at": time_text(manifest.published_at),
             "records": manifest.records,
             "active": manifest.active,
-            "tombstones": manifest.tombstones.count if manifest.tombstones else 0,
+            "tombstones": sum(file.count for file in manifest.tombstones),
             "delta": {"records": delta.records, "bytes": delta.bytes} if delta else None,
             "difference": {
                 "gained": difference.gained, "lost": difference.lost, "lost_used_24h": 0,

@@ -33,6 +33,7 @@ class Store:
     def __init__(self, folder: Path | str) -> None:
         self.folder = Path(folder)
         self.keyrings = self.folder / "keyrings"
+        self.tombstones = self.folder / "tombstones"
         self.publications = self.folder / "publications"
         self.pointer = self.folder / "CURRENT"
         self._seen: tuple[Stamp, int] | None = None
@@ -124,6 +125,12 @@ class Store:
             raise NotFound("a keyring is named by 64 hex digits")
         return self.keyrings / f"{sha256}.mdb"
 
+    def tombstone_path(self, sha256: str) -> Path:
+        """Say where a file of tombstones lies, whether it is there or not."""
+        if not _DIGEST.fullmatch(sha256):
+            raise NotFound("a file of tombstones is named by 64 hex digits")
+        return self.tombstones / sha256
+
     def revisions(self) -> list[int]:
         """List the revisions that have a manifest, ascending.
 
@@ -158,7 +165,7 @@ class Store:
                 hint=f"create it: verifier --store {self.folder.parent} init",
                 code="NO_STORE",
             ) from error
-        if names and not names & {"publications", "keyrings", "publisher.lock"}:
+        if names and not names & {"publications", "keyrings", "tombstones", "publisher.lock"}:
             inner = self.folder / "store"
             hint = f"the store is {inner}" if "store" in names and inner.is_dir() else None
             raise Unavailable(f"{self.folder} is not a store", hint=hint, code="NOT_A_STORE")

@@ -23,6 +23,7 @@ COUNT_MAX = (1 << 40) - 1
 FEATURES_MAX = 64
 PEPPERS_MAX = 64
 PREFIXES_MAX = 64
+TOMBSTONE_FILES_MAX = 2
 TEXT_CHARACTERS_MAX = 128
 
 STORE_ID = re.compile(r"st_[A-Za-z0-9_-]{1,61}")
@@ -32,8 +33,8 @@ _FEATURE = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
 
 
 @dataclass(frozen=True, slots=True)
-class Tombstones:
-    """The set of versions that were ever compromised, as a file of the store."""
+class TombstoneFile:
+    """A file of the store that names versions which were ever compromised."""
 
     sha256: str
     count: int
@@ -54,7 +55,7 @@ class Manifest:
         active: of those, how many are VALID now for some caller, or will be.
         dead_on_arrival: of those, how many can never be VALID as their window is empty.
         drop_override: whether a person allowed it to drop more active keys than the guard lets pass.
-        tombstones: None as long as there are none.
+        tombstones: at most two files, whose union is the set: that of the time of the base, and one with those since.
         base: the keyring.
         delta: all changes since the base, or None.
         publisher: the software that made it.
@@ -74,14 +75,14 @@ class Manifest:
     held: bool = False
     dead_on_arrival: int = 0
     drop_override: bool = False
-    tombstones: Tombstones | None = None
+    tombstones: tuple[TombstoneFile, ...] = ()
     delta: KeyringDescription | None = None
     features: tuple[str, ...] = ()
     format: int = FORMAT
 
     def to_bytes(self) -> bytes:
         """Return the bytes that are signed and stored."""
-        tombstones = self.tombstones and {"sha256": self.tombstones.sha256, "count": self.tombstones.count}
+        tombstones = [{"sha256": file.sha256, "count": file.count} for file in self.tombstones]
         fields = {
             "format": self.format, "features": list(self.features),
             "store_id": self.store_id, "revision": self.revision,
@@ -237,13 +238,16 @@ def _time(fields: Mapping[str, Any], name: str) -> int:
         _refuse(f"'{name}' is no time")
 
 
-def _tombstones(fields: Mapping[str, Any]) -> Tombstones | None:
+def _tombstones(fields: Mapping[str, Any]) -> tuple[TombstoneFile, ...]:
     value = _get(fields, "tombstones")
-    if value is None:
-        return None
-    if not isinstance(value, dict):
-        _refuse("'tombstones' is not an object")
-    return Tombstones(_text(value, "sha256", _DIGEST), _integer(value, "count", 1, COUNT_MAX))
+    if not isinstance(value, list) or len(value) > TOMBSTONE_FILES_MAX or not all(isinstance(v, dict) for v in value):
+        _refuse(f"'tombstones' is not a list of at most {TOMBSTONE_FILES_MAX} objects")
+    files = tuple(
+        TombstoneFile(_text(file, "sha256", _DIGEST), _integer(file, "count", 1, COUNT_MAX)) for file in value
+    )
+    if len({file.sha256 for file in files}) != len(files):
+        _refuse("'tombstones' names a file twice")
+    return files
 
 
 def _keyring(fields: Mapping[str, Any], name: str) -> KeyringDescription:

@@ -10,6 +10,7 @@ import os
 import shutil
 import socket
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -75,16 +76,23 @@ class Publisher:
         durable.install(built, path)
         return path
 
+    def add_tombstones(self, built: Path, sha256: str) -> Path:
+        """Move a finished file of tombstones from :attr:`building` to its place, as :meth:`add_keyring` does."""
+        durable.make_folder(self.store.tombstones)
+        path = self.store.tombstone_path(sha256)
+        durable.install(built, path)
+        return path
+
     def commit(self, manifest: Manifest, signature: bytes) -> None:
         """Make a publication the current one.
 
         Args:
-            manifest: names keyrings that are in their place.
+            manifest: names keyrings and files of tombstones that are in their place.
             signature: the line of :meth:`SigningKey.sign` over the manifest's bytes.
 
         Raises:
             Conflict: its revision is not beyond all that were ever written here.
-            Unavailable: a keyring is missing or has another size, or the disk refused.
+            Unavailable: a keyring or a file of tombstones is missing, or has another size, or the disk refused.
         """
         newest = self.newest_written()
         if manifest.revision <= newest:
@@ -93,6 +101,9 @@ class Publisher:
             path = self.store.keyring_path(keyring.sha256)
             if not path.is_file() or path.stat().st_size != keyring.bytes:
                 raise Unavailable(f"{path.name} is not in the store, or has not {keyring.bytes} bytes")
+        for file in manifest.tombstones:
+            if not self.store.tombstone_path(file.sha256).is_file():
+                raise Unavailable(f"the tombstones {file.sha256} are not in the store")
         durable.write_once(self.store.manifest_path(manifest.revision), manifest.to_bytes())
         durable.write_once(self.store.signature_path(manifest.revision), signature)
         durable.replace(self.store.pointer, b"%d\n" % manifest.revision)
@@ -102,7 +113,7 @@ class Publisher:
         return max(self.store.current() or 0, *self.store.revisions()[-1:], 0)
 
     def discard(self, revision: int, digest: str) -> None:
-        """Remove a publication that never became current, with the keyrings that only it names.
+        """Remove a publication that never became current, with the files that only it names.
 
         Args:
             revision: beyond the current one.
@@ -116,24 +127,30 @@ class Publisher:
             return
         durable.remove(self.store.signature_path(revision))
         durable.remove(path)
-        self._remove_unnamed_keyrings()
+        self.remove_unnamed()
 
-    def _remove_unnamed_keyrings(self) -> None:
-        """Remove keyrings that no manifest names; if any manifest cannot be read, remove none."""
+    def remove_unnamed(self) -> list[Path]:
+        """Remove keyrings and tombstones that no manifest names, and return them; see :meth:`unnamed`."""
+        paths = self.unnamed(self.store.revisions())
+        for path in paths:
+            durable.remove(path)
+        return paths
+
+    def unnamed(self, revisions: Sequence[int]) -> list[Path]:
+        """List the files that none of these publications names; none at all if a manifest cannot be read."""
+        named: set[str] = set()
         try:
-            named = {
-                keyring.sha256
-                for revision in self.store.revisions()
-                for keyring in Manifest.from_bytes(self.store.manifest_bytes(revision)).keyrings
-            }
+            for revision in revisions:
+                manifest = Manifest.from_bytes(self.store.manifest_bytes(revision))
+                named.update(keyring.sha256 for keyring in manifest.keyrings)
+                named.update(file.sha256 for file in manifest.tombstones)
         except UnsoundPublication:
-            return
-        for path in self.store.keyrings.glob("*.mdb"):
-            if path.stem not in named:
-                durable.remove(path)
+            return []
+        files = [*self.store.keyrings.glob("*.mdb"), *self.store.tombstones.glob("[0-9a-f]*")]
+        return sorted(path for path in files if path.stem not in named)
 
     def _clean(self) -> None:
-        for folder in (self.store.folder, self.store.keyrings, self.store.publications):
+        for folder in (self.store.folder, self.store.keyrings, self.store.tombstones, self.store.publications):
             durable.remove_leftovers(folder)
         shutil.rmtree(self.building, ignore_errors=True)
 
