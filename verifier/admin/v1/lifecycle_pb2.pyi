@@ -391,7 +391,7 @@ class ReinstateResponse(_message.Message):
     def __init__(self, count: _Optional[int] = ..., kept: _Optional[int] = ..., receipt: _Optional[_Union[_types_pb2.Receipt, _Mapping]] = ...) -> None: ...
 
 class ImportTerms(_message.Message):
-    __slots__ = ("client_id", "native_prefix", "mixed_prefix", "foreign_prefix", "scopes", "allow", "metadata", "expires_at", "entropy_bits", "accept_weak", "skip_bad", "options")
+    __slots__ = ("client_id", "native_prefix", "mixed_prefix", "foreign_prefix", "scopes", "allow", "metadata", "expires_at", "entropy_bits", "accept_weak", "skip_bad", "options", "not_before", "key_expires_at")
     class MetadataEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -411,6 +411,8 @@ class ImportTerms(_message.Message):
     ACCEPT_WEAK_FIELD_NUMBER: _ClassVar[int]
     SKIP_BAD_FIELD_NUMBER: _ClassVar[int]
     OPTIONS_FIELD_NUMBER: _ClassVar[int]
+    NOT_BEFORE_FIELD_NUMBER: _ClassVar[int]
+    KEY_EXPIRES_AT_FIELD_NUMBER: _ClassVar[int]
     client_id: str
     native_prefix: str
     mixed_prefix: str
@@ -423,19 +425,32 @@ class ImportTerms(_message.Message):
     accept_weak: bool
     skip_bad: bool
     options: _types_pb2.Options
-    def __init__(self, client_id: _Optional[str] = ..., native_prefix: _Optional[str] = ..., mixed_prefix: _Optional[str] = ..., foreign_prefix: _Optional[str] = ..., scopes: _Optional[_Iterable[str]] = ..., allow: _Optional[_Iterable[str]] = ..., metadata: _Optional[_Mapping[str, str]] = ..., expires_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., entropy_bits: _Optional[int] = ..., accept_weak: _Optional[bool] = ..., skip_bad: _Optional[bool] = ..., options: _Optional[_Union[_types_pb2.Options, _Mapping]] = ...) -> None: ...
+    not_before: _timestamp_pb2.Timestamp
+    key_expires_at: _timestamp_pb2.Timestamp
+    def __init__(self, client_id: _Optional[str] = ..., native_prefix: _Optional[str] = ..., mixed_prefix: _Optional[str] = ..., foreign_prefix: _Optional[str] = ..., scopes: _Optional[_Iterable[str]] = ..., allow: _Optional[_Iterable[str]] = ..., metadata: _Optional[_Mapping[str, str]] = ..., expires_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., entropy_bits: _Optional[int] = ..., accept_weak: _Optional[bool] = ..., skip_bad: _Optional[bool] = ..., options: _Optional[_Union[_types_pb2.Options, _Mapping]] = ..., not_before: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., key_expires_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class ImportRow(_message.Message):
-    __slots__ = ("sha256", "key_id", "scopes", "expires_at")
+    __slots__ = ("sha256", "key_id", "scopes", "expires_at", "allow", "metadata")
+    class MetadataEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
     SHA256_FIELD_NUMBER: _ClassVar[int]
     KEY_ID_FIELD_NUMBER: _ClassVar[int]
     SCOPES_FIELD_NUMBER: _ClassVar[int]
     EXPIRES_AT_FIELD_NUMBER: _ClassVar[int]
+    ALLOW_FIELD_NUMBER: _ClassVar[int]
+    METADATA_FIELD_NUMBER: _ClassVar[int]
     sha256: bytes
     key_id: str
     scopes: _containers.RepeatedScalarFieldContainer[str]
     expires_at: _timestamp_pb2.Timestamp
-    def __init__(self, sha256: _Optional[bytes] = ..., key_id: _Optional[str] = ..., scopes: _Optional[_Iterable[str]] = ..., expires_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    allow: _containers.RepeatedScalarFieldContainer[str]
+    metadata: _containers.ScalarMap[str, str]
+    def __init__(self, sha256: _Optional[bytes] = ..., key_id: _Optional[str] = ..., scopes: _Optional[_Iterable[str]] = ..., expires_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., allow: _Optional[_Iterable[str]] = ..., metadata: _Optional[_Mapping[str, str]] = ...) -> None: ...
 
 class ImportKeysRequest(_message.Message):
     __slots__ = ("terms", "rows")
@@ -517,3 +532,33 @@ class CheckRetirementResponse(_message.Message):
     version: int
     last_used_node: str
     def __init__(self, safety: _Optional[_Union[Safety, str]] = ..., reasons: _Optional[_Iterable[str]] = ..., as_of: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., quiet_required: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., quiet_because: _Optional[str] = ..., last_used_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., old_valid: _Optional[int] = ..., new_valid: _Optional[int] = ..., share_moved: _Optional[float] = ..., addresses: _Optional[_Iterable[str]] = ..., nodes: _Optional[_Iterable[_Union[NodeCoverage, _Mapping]]] = ..., version: _Optional[int] = ..., last_used_node: _Optional[str] = ...) -> None: ...
+
+class GetStorePolicyRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class GetStorePolicyResponse(_message.Message):
+    __slots__ = ("policy", "effective_policy")
+    POLICY_FIELD_NUMBER: _ClassVar[int]
+    EFFECTIVE_POLICY_FIELD_NUMBER: _ClassVar[int]
+    policy: _types_pb2.Policy
+    effective_policy: _types_pb2.Policy
+    def __init__(self, policy: _Optional[_Union[_types_pb2.Policy, _Mapping]] = ..., effective_policy: _Optional[_Union[_types_pb2.Policy, _Mapping]] = ...) -> None: ...
+
+class UpdateStorePolicyRequest(_message.Message):
+    __slots__ = ("policy", "options")
+    POLICY_FIELD_NUMBER: _ClassVar[int]
+    OPTIONS_FIELD_NUMBER: _ClassVar[int]
+    policy: _types_pb2.Policy
+    options: _types_pb2.Options
+    def __init__(self, policy: _Optional[_Union[_types_pb2.Policy, _Mapping]] = ..., options: _Optional[_Union[_types_pb2.Options, _Mapping]] = ...) -> None: ...
+
+class UpdateStorePolicyResponse(_message.Message):
+    __slots__ = ("policy", "effective_policy", "receipt")
+    POLICY_FIELD_NUMBER: _ClassVar[int]
+    EFFECTIVE_POLICY_FIELD_NUMBER: _ClassVar[int]
+    RECEIPT_FIELD_NUMBER: _ClassVar[int]
+    policy: _types_pb2.Policy
+    effective_policy: _types_pb2.Policy
+    receipt: _types_pb2.Receipt
+    def __init__(self, policy: _Optional[_Union[_types_pb2.Policy, _Mapping]] = ..., effective_policy: _Optional[_Union[_types_pb2.Policy, _Mapping]] = ..., receipt: _Optional[_Union[_types_pb2.Receipt, _Mapping]] = ...) -> None: ...

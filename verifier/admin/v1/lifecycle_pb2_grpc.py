@@ -121,6 +121,16 @@ class LifecycleServiceStub:
                 request_serializer=verifier_dot_admin_dot_v1_dot_lifecycle__pb2.CheckRetirementRequest.SerializeToString,
                 response_deserializer=verifier_dot_admin_dot_v1_dot_lifecycle__pb2.CheckRetirementResponse.FromString,
                 _registered_method=True)
+        self.GetStorePolicy = channel.unary_unary(
+                '/verifier.admin.v1.LifecycleService/GetStorePolicy',
+                request_serializer=verifier_dot_admin_dot_v1_dot_lifecycle__pb2.GetStorePolicyRequest.SerializeToString,
+                response_deserializer=verifier_dot_admin_dot_v1_dot_lifecycle__pb2.GetStorePolicyResponse.FromString,
+                _registered_method=True)
+        self.UpdateStorePolicy = channel.unary_unary(
+                '/verifier.admin.v1.LifecycleService/UpdateStorePolicy',
+                request_serializer=verifier_dot_admin_dot_v1_dot_lifecycle__pb2.UpdateStorePolicyRequest.SerializeToString,
+                response_deserializer=verifier_dot_admin_dot_v1_dot_lifecycle__pb2.UpdateStorePolicyResponse.FromString,
+                _registered_method=True)
 
 
 class LifecycleServiceServicer:
@@ -247,6 +257,20 @@ class LifecycleServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetStorePolicy(self, request, context):
+        """Returns the policy of the whole store.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateStorePolicy(self, request, context):
+        """Sets the policy of the whole store, which holds where neither key nor client says otherwise.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_LifecycleServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -334,6 +358,16 @@ def add_LifecycleServiceServicer_to_server(servicer, server):
                     servicer.CheckRetirement,
                     request_deserializer=verifier_dot_admin_dot_v1_dot_lifecycle__pb2.CheckRetirementRequest.FromString,
                     response_serializer=verifier_dot_admin_dot_v1_dot_lifecycle__pb2.CheckRetirementResponse.SerializeToString,
+            ),
+            'GetStorePolicy': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetStorePolicy,
+                    request_deserializer=verifier_dot_admin_dot_v1_dot_lifecycle__pb2.GetStorePolicyRequest.FromString,
+                    response_serializer=verifier_dot_admin_dot_v1_dot_lifecycle__pb2.GetStorePolicyResponse.SerializeToString,
+            ),
+            'UpdateStorePolicy': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateStorePolicy,
+                    request_deserializer=verifier_dot_admin_dot_v1_dot_lifecycle__pb2.UpdateStorePolicyRequest.FromString,
+                    response_serializer=verifier_dot_admin_dot_v1_dot_lifecycle__pb2.UpdateStorePolicyResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -797,6 +831,60 @@ class LifecycleService:
             '/verifier.admin.v1.LifecycleService/CheckRetirement',
             verifier_dot_admin_dot_v1_dot_lifecycle__pb2.CheckRetirementRequest.SerializeToString,
             verifier_dot_admin_dot_v1_dot_lifecycle__pb2.CheckRetirementResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetStorePolicy(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/verifier.admin.v1.LifecycleService/GetStorePolicy',
+            verifier_dot_admin_dot_v1_dot_lifecycle__pb2.GetStorePolicyRequest.SerializeToString,
+            verifier_dot_admin_dot_v1_dot_lifecycle__pb2.GetStorePolicyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateStorePolicy(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/verifier.admin.v1.LifecycleService/UpdateStorePolicy',
+            verifier_dot_admin_dot_v1_dot_lifecycle__pb2.UpdateStorePolicyRequest.SerializeToString,
+            verifier_dot_admin_dot_v1_dot_lifecycle__pb2.UpdateStorePolicyResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -64,18 +64,20 @@ class Publication(_message.Message):
     def __init__(self, revision: _Optional[int] = ..., content_of: _Optional[int] = ..., held: _Optional[bool] = ..., published_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., records: _Optional[int] = ..., active: _Optional[int] = ..., tombstones: _Optional[int] = ..., base: _Optional[_Union[KeyringSummary, _Mapping]] = ..., delta: _Optional[_Union[KeyringSummary, _Mapping]] = ..., publisher: _Optional[str] = ..., current: _Optional[bool] = ...) -> None: ...
 
 class PublishRequest(_message.Message):
-    __slots__ = ("resume", "allow_drop", "allow_clock_back", "rebase", "options")
+    __slots__ = ("resume", "allow_drop", "allow_clock_back", "rebase", "options", "drop_limit_percent")
     RESUME_FIELD_NUMBER: _ClassVar[int]
     ALLOW_DROP_FIELD_NUMBER: _ClassVar[int]
     ALLOW_CLOCK_BACK_FIELD_NUMBER: _ClassVar[int]
     REBASE_FIELD_NUMBER: _ClassVar[int]
     OPTIONS_FIELD_NUMBER: _ClassVar[int]
+    DROP_LIMIT_PERCENT_FIELD_NUMBER: _ClassVar[int]
     resume: bool
     allow_drop: bool
     allow_clock_back: bool
     rebase: bool
     options: _types_pb2.Options
-    def __init__(self, resume: _Optional[bool] = ..., allow_drop: _Optional[bool] = ..., allow_clock_back: _Optional[bool] = ..., rebase: _Optional[bool] = ..., options: _Optional[_Union[_types_pb2.Options, _Mapping]] = ...) -> None: ...
+    drop_limit_percent: int
+    def __init__(self, resume: _Optional[bool] = ..., allow_drop: _Optional[bool] = ..., allow_clock_back: _Optional[bool] = ..., rebase: _Optional[bool] = ..., options: _Optional[_Union[_types_pb2.Options, _Mapping]] = ..., drop_limit_percent: _Optional[int] = ...) -> None: ...
 
 class PublishResponse(_message.Message):
     __slots__ = ("publication", "changed", "difference", "receipt")
