@@ -28,6 +28,7 @@ run: build  ## install, build, make a demo store, serve it and verify keys
 	@exec $(BIN)/python scripts/demo.py --listen $(LISTEN) --metrics $(METRICS)
 
 test: build  ## run the whole suite
+	@scripts/setup.sh tests
 	$(BIN)/python -m pytest -m "not campaign" $(PYTEST)
 
 build: $(STAMPS)/built  ## install what is missing and build the extension; leaves .venv/bin/verifier

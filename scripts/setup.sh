@@ -4,6 +4,7 @@
 #   scripts/setup.sh system     what only the system's package manager can install
 #   scripts/setup.sh venv       the virtual environment with what the build needs
 #   scripts/setup.sh install    the package itself, editable, with its development tools
+#   scripts/setup.sh tests      PostgreSQL, which only the tests need; without root rights, nothing
 #
 # PYTHON names the interpreter (default python3), VENV the environment (default .venv).
 set -euo pipefail
@@ -87,7 +88,20 @@ setup_install() {
     "$VENV/bin/python" -m pip install -q --no-build-isolation -e '.[dev]'
 }
 
+# Where it can be neither found nor installed its tests are skipped. Debian keeps its programs off the PATH.
+have_postgres() { ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null 2>&1; }
+
+setup_tests() {
+    local root
+    root=$(root_command)
+    if have_postgres || [ -z "$root" ] || ! command -v apt-get >/dev/null 2>&1; then return 0; fi
+    say "installing PostgreSQL for the tests"
+    $root DEBIAN_FRONTEND=noninteractive apt-get update -q || say "apt-get update failed; trying with the lists at hand"
+    $root DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends postgresql \
+        || say "it could not be installed; its tests will be skipped"
+}
+
 case "${1:-}" in
-    system | venv | install) "setup_$1" ;;
-    *) sed -n '2,8s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+    system | venv | install | tests) "setup_$1" ;;
+    *) sed -n '2,9s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
 esac

@@ -10,6 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.databases import (  # noqa: F401 - fixtures for all tests
+    empty_place,
+    postgres_server,
+    postgres_url,
+    registry,
+    registry_place,
+)
+
 COMMAND_TIMEOUT_S = 120
 
 

@@ -1,33 +1,39 @@
 """Opens and founds a registry, and hands out its transactions."""
 
 import secrets
-import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, insert, inspect, select
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy import URL, Connection, Engine, func, insert, inspect, select
 
 from verifier.errors import Conflict, NotFound, Unavailable
 from verifier.registry import schema
+from verifier.registry.engines import engine_of, is_postgres, sqlite_file
+from verifier.registry.faults import faults
 from verifier.store.home import Home
 
-BUSY_TIMEOUT_S = 30
-CACHE_KIB = 65_536
+FOUNDING_LOCK = 0x7665_7266_0001  # "verf": one founder at a time, where there is no row to lock yet
 
 
 class Registry:
     """An open registry. Every use of it is one transaction: :meth:`read` or :meth:`write`.
 
     Args:
-        engine: of :func:`open_registry`.
+        engine: of :func:`verifier.registry.engines.engine_of`.
     """
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
+        self._reading = engine
+        if engine.dialect.name == "postgresql":  # one state throughout, as SQLite has it by nature
+            self._reading = engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+        self._writing = engine.execution_options(writes=True)
+
+    @property
+    def url(self) -> URL:
+        """Its address; what it shows of itself has no password in it."""
+        return self.engine.url
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -36,7 +42,7 @@ class Registry:
         Raises:
             Unavailable: the database cannot be used.
         """
-        with _faults(), self.engine.connect() as connection, connection.begin():
+        with faults(), self._reading.connect() as connection, connection.begin():
             yield connection
 
     @contextmanager
@@ -49,7 +55,7 @@ class Registry:
             Conflict: another writer held the registry for too long (``REGISTRY_BUSY``).
             Unavailable: the database cannot be used.
         """
-        with _faults(), self.engine.connect().execution_options(writes=True) as connection, connection.begin():
+        with faults(), self._writing.connect() as connection, connection.begin():
             # SQLite has its lock already (BEGIN IMMEDIATE); elsewhere this row is the lock.
             connection.execute(select(schema.registry.c.row).with_for_update())
             yield connection
@@ -70,27 +76,39 @@ def open_registry(place: Home | str) -> Registry:
 
     Raises:
         NotFound: there is none (``NOT_INITIALISED``).
-        Unavailable: it was made by a newer verifier, or cannot be read.
+        InvalidInput: the URL cannot be used (``BAD_REGISTRY_URL``).
+        Conflict: it was made by an older verifier and is not upgraded yet (``REGISTRY_TOO_OLD``).
+        Unavailable: it was made by a newer verifier (``REGISTRY_TOO_NEW``), or cannot be read.
     """
-    url = place.registry_url if isinstance(place, Home) else place
-    file = _sqlite_file(url)
-    if file is not None and not file.is_file():
+    registry, found = open_any(place)
+    if found != schema.SCHEMA:
+        registry.close()
+        raise _other_format(found)
+    return registry
+
+
+def open_any(place: Home | str) -> tuple[Registry, int]:
+    """Open a registry of any format, to upgrade it; return it with its format.
+
+    Raises:
+        NotFound: there is none (``NOT_INITIALISED``).
+        Unavailable: it cannot be read.
+    """
+    engine = engine_of(_address(place))
+    file = sqlite_file(engine.url)
+    if file is not None and not file.is_file():  # connecting would make one
         raise _not_initialised(place)
-    engine = _engine(url)
-    with _faults():
-        if not inspect(engine).has_table(schema.registry.name):
+    try:
+        with faults(), engine.connect() as connection:
+            found = None
+            if inspect(connection).has_table(schema.registry.name):
+                found = connection.scalar(select(schema.registry.c.schema))
+        if found is None:
             raise _not_initialised(place)
-        with engine.connect() as connection:
-            found = connection.scalar(select(schema.registry.c.schema))
-    if found is None:
-        raise _not_initialised(place)
-    if found > schema.SCHEMA:
-        raise Unavailable(
-            f"the registry has format {found}, this verifier knows up to {schema.SCHEMA}",
-            hint="use the verifier that made it, or a newer one",
-            code="REGISTRY_TOO_NEW",
-        )
-    return Registry(engine)
+    except BaseException:
+        engine.dispose()
+        raise
+    return Registry(engine), int(found)
 
 
 def create_registry(place: Home | str, *, peppers: Sequence[str], now_s: int) -> str:
@@ -100,14 +118,19 @@ def create_registry(place: Home | str, *, peppers: Sequence[str], now_s: int) ->
         place: the ``--store`` folder, or a database URL.
         peppers: ids of the peppers, in the order of their layers.
         now_s: seconds since 1970.
+
+    Raises:
+        InvalidInput: the URL cannot be used (``BAD_REGISTRY_URL``).
+        Unavailable: the database cannot be used.
     """
-    url = place.registry_url if isinstance(place, Home) else place
-    file = _sqlite_file(url)
+    engine = engine_of(_address(place))
+    file = sqlite_file(engine.url)
     if file is not None:
         file.touch(mode=0o600)
-    engine = _engine(url)
     try:
-        with _faults(), engine.connect().execution_options(writes=True) as connection, connection.begin():
+        with faults(), engine.connect().execution_options(writes=True) as connection, connection.begin():
+            if is_postgres(connection):
+                connection.execute(select(func.pg_advisory_xact_lock(FOUNDING_LOCK)))
             schema.metadata.create_all(connection)
             store_id = connection.scalar(select(schema.registry.c.store_id))
             if store_id is None:
@@ -118,6 +141,10 @@ def create_registry(place: Home | str, *, peppers: Sequence[str], now_s: int) ->
     return str(store_id)
 
 
+def _address(place: Home | str) -> str:
+    return place.registry_url if isinstance(place, Home) else place
+
+
 def _first_row(store_id: str, peppers: Sequence[str], now_s: int) -> dict[str, Any]:
     return {
         "row": 1, "schema": schema.SCHEMA, "store_id": store_id, "created_at": now_s, "last_revision": 0, "hold": None,
@@ -126,62 +153,29 @@ def _first_row(store_id: str, peppers: Sequence[str], now_s: int) -> dict[str, A
     }  # fmt: skip
 
 
-def _engine(url: str) -> Engine:
-    # Parameters stay out of error texts: they hold tags and metadata.
-    engine = create_engine(url, hide_parameters=True)
-    if engine.dialect.name == "sqlite":
-        event.listen(engine, "connect", _prepare_sqlite)
-        event.listen(engine, "begin", _begin_sqlite)
-    return engine
-
-
-def _prepare_sqlite(connection: sqlite3.Connection, _: object) -> None:
-    connection.isolation_level = None  # transactions are begun by _begin_sqlite, not guessed by the driver
-    for setting in (
-        f"busy_timeout = {BUSY_TIMEOUT_S * 1000}",
-        "journal_mode = WAL",
-        "synchronous = FULL",  # what was said to be revoked stays revoked after a power cut
-        "foreign_keys = ON",
-        f"cache_size = -{CACHE_KIB}",
-        "temp_store = FILE",
-        "journal_size_limit = 67108864",  # after a large insert the log shrinks again
-    ):
-        connection.execute(f"PRAGMA {setting}")
-
-
-def _begin_sqlite(connection: Connection) -> None:
-    writes = connection.get_execution_options().get("writes", False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
-
-
-def _sqlite_file(url: str) -> Path | None:
-    parts = make_url(url)
-    return Path(parts.database) if parts.get_backend_name() == "sqlite" and parts.database else None
+def _other_format(found: int) -> Conflict | Unavailable:
+    if found < schema.SCHEMA:
+        return Conflict(
+            f"the registry has format {found}, this verifier works with {schema.SCHEMA}",
+            hint="upgrade it, after a backup: verifier registry upgrade",
+            code="REGISTRY_TOO_OLD",
+        )
+    return Unavailable(
+        f"the registry has format {found}, this verifier knows up to {schema.SCHEMA}",
+        hint="use the verifier that made it, or a newer one",
+        code="REGISTRY_TOO_NEW",
+    )
 
 
 def _not_initialised(place: Home | str) -> NotFound:
     if not isinstance(place, Home):
         return NotFound("there is no registry at this address", code="NOT_INITIALISED")
+    if place.external:
+        return NotFound(
+            "there is no registry in the database", hint=f"create it: verifier --store {place.folder} init",
+            code="NOT_INITIALISED",
+        )  # fmt: skip
     return NotFound(
         f"there is no registry in {place.folder}", hint=f"create it: verifier --store {place.folder} init",
         code="NOT_INITIALISED",
     )  # fmt: skip
-
-
-@contextmanager
-def _faults() -> Iterator[None]:
-    """Turn the database's own errors into ours, with nothing of the statement in them."""
-    try:
-        yield
-    except OperationalError as error:
-        if "locked" in str(error.orig) or "busy" in str(error.orig):
-            raise Conflict(
-                "another command is writing to the registry", hint="try again when it is done", code="REGISTRY_BUSY"
-            ) from None
-        raise Unavailable(f"the registry cannot be used: {error.orig}", code="REGISTRY_UNAVAILABLE") from None
-    except sqlite3.OperationalError as error:  # from the raw cursors of the bulk paths
-        raise Unavailable(f"the registry cannot be used: {error}", code="REGISTRY_UNAVAILABLE") from None
-    except DBAPIError as error:
-        if type(error.orig) is sqlite3.DatabaseError:  # not a database, or damaged
-            raise Unavailable(f"the registry cannot be used: {error.orig}", code="REGISTRY_UNAVAILABLE") from None
-        raise

@@ -19,10 +19,13 @@ class Home:
 
     Args:
         folder: the folder; it need not exist before :meth:`create`.
+        registry: the database that holds the registry instead of a file in the folder, such as
+            ``postgresql://user@host/verifier``. It may carry a password: it is never shown.
     """
 
-    def __init__(self, folder: Path | str) -> None:
+    def __init__(self, folder: Path | str, registry: str | None = None) -> None:
         self.folder = Path(folder).absolute()
+        self._registry = registry
         self.store = self.folder / "store"
         self.secrets = self.folder / "secrets"
         self.state = self.folder / "state"
@@ -33,8 +36,13 @@ class Home:
 
     @property
     def registry_url(self) -> str:
-        """The registry's address for SQLAlchemy."""
-        return f"sqlite:///{self.registry_file}"
+        """The registry's address. Show it to nobody: it may hold a password."""
+        return self._registry or f"sqlite:///{self.registry_file}"
+
+    @property
+    def external(self) -> bool:
+        """Whether the registry is in a database elsewhere, not in the folder."""
+        return self._registry is not None
 
     def create(self) -> None:
         """Make the folders and secrets that are missing; a repeat changes nothing."""
