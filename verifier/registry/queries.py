@@ -230,4 +230,5 @@ def _raw_cursor(connection: Connection, name: str) -> Any:
     """Return a cursor of the driver that does not fetch everything at once."""
     if connection.dialect.name == "sqlite":
         return connection.connection.cursor()
-    return connection.connection.cursor(name=name)  # a server-side cursor of psycopg
+    # A server-side cursor of psycopg; binary, or all tags and records would come as hexadecimal text.
+    return connection.connection.cursor(name=name, binary=True)
