@@ -7,8 +7,8 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, func, insert, select, update
 
 from verifier.errors import Conflict, InvalidInput
-from verifier.registry import schema
-from verifier.registry.facts import Client, Key
+from verifier.registry import dirty, schema
+from verifier.registry.facts import Client
 
 PREFIXES_MAX = 64
 ORDINAL_MAX = 2**32 - 2  # what a keyring record can hold
@@ -56,13 +56,17 @@ def update_version(connection: Connection, ordinal: int, **values: Any) -> None:
 
 
 def set_records(connection: Connection, records: Iterable[tuple[int, bytes]]) -> None:
-    """Replace keyring records, given with the ordinals of their versions."""
+    """Replace keyring records, given with the ordinals of their versions, and mark them as not published yet."""
+    rows = [{"at": ordinal, "bytes": record} for ordinal, record in records]
+    if not rows:
+        return
     query = (
         update(schema.versions)
         .where(schema.versions.c.ordinal == bindparam("at"))
         .values(record=bindparam("bytes"))
     )
-    connection.execute(query, [{"at": ordinal, "bytes": record} for ordinal, record in records])
+    connection.execute(query, rows)
+    dirty.mark(connection, (row["at"] for row in rows))
 
 
 def use_prefix(connection: Connection, prefix: str, mode: str = schema.NATIVE) -> None:
@@ -118,12 +122,3 @@ def _parts(items: Iterable[Any], size: int = 500) -> Iterable[list[Any]]:
             part = []
     if part:
         yield part
-
-
-def key_row(key: Key, metadata: str) -> dict[str, Any]:
-    """Write a key as a row of ``keys``."""
-    return {
-        "ordinal": key.ordinal, "key_id": key.key_id, "client_ordinal": key.client_ordinal, "enabled": key.enabled,
-        "created_at": key.created_at, "expires_at": key.expires_at, "scopes": " ".join(key.scopes),
-        "rules": " ".join(key.rules), "metadata": metadata, "prefix": key.prefix, "policy": key.policy,
-    }  # fmt: skip

@@ -83,6 +83,16 @@ def list_keys(connection: Connection, client_ordinal: int | None = None, limit: 
         left = None if left is None else left - size
 
 
+def keys_with_policy(connection: Connection, client_ordinal: int) -> Iterator[Key]:
+    """Yield the keys of a client that have a policy of their own."""
+    table = schema.keys
+    mine = _KEY_SELECT.where(table.c.client_ordinal == client_ordinal, table.c.policy.is_not(None))
+    after = -1
+    while page := connection.execute(mine.where(table.c.ordinal > after).order_by(table.c.ordinal).limit(PAGE)).all():
+        yield from _with_versions(connection, page)
+        after = page[-1].ordinal
+
+
 def _with_versions(connection: Connection, rows: Sequence[Row[Any]]) -> Iterator[Key]:
     query = (
         select(schema.versions.c.key_ordinal, *_VERSION_COLUMNS)
@@ -113,6 +123,14 @@ class State:
     accepts_foreign: bool
     changes: int
     published_changes: int
+    next_version: int = 1
+    published_next_version: int | None = None
+    base_sha256: str | None = None
+    base_next_version: int | None = None
+    base_at: int | None = None
+    held_since: int | None = None
+    drop_newer: bool = False
+    leaked_peppers: tuple[str, ...] = ()
 
     @property
     def pending_changes(self) -> int:
@@ -133,7 +151,8 @@ def state(connection: Connection) -> State:
     """Return the registry's own facts."""
     names = [column for column in schema.registry.c if column.name in State.__slots__]
     fields = dict(connection.execute(select(*names)).mappings().one())
-    fields["peppers"] = tuple(fields["peppers"].split())
+    for name in ("peppers", "leaked_peppers"):
+        fields[name] = tuple(fields[name].split())
     return State(**fields)
 
 

@@ -46,10 +46,12 @@ registry = Table(
     Column("accepts_foreign", Boolean, nullable=False),  # tokens of no known prefix are looked up, too
     Column("changes", BigInteger, nullable=False),  # made so far
     Column("published_changes", BigInteger, nullable=False),  # of those, in the last publication
+    Column("published_next_version", BigInteger),  # ``next_version`` when its records were read
     # A publication about to become current: whoever publishes next can tell that it was ours, after a crash.
     Column("intent_revision", BigInteger),
     Column("intent_digest", String(64)),  # SHA-256 of its manifest
     Column("intent_changes", BigInteger),  # what published_changes becomes
+    Column("intent_outcome", Text),  # JSON: what else this row says once it is current
     Column("next_client", BigInteger, nullable=False),
     Column("next_key", BigInteger, nullable=False),
     Column("next_version", BigInteger, nullable=False),
@@ -282,6 +284,8 @@ for _column in (versions.c.not_before, versions.c.superseded_at, versions.c.reti
 _sparse("keys_expires_at", keys.c.expires_at)
 _sparse("keys_due_at", keys.c.due_at)
 Index("dirty_change", dirty.c.change)
+_off = clients.c.enabled.is_(False)
+Index("clients_off", clients.c.ordinal, sqlite_where=_off, postgresql_where=_off)
 Index("audit_key", audit.c.key_id, audit.c.sequence)
 Index("events_key", events.c.key_id, events.c.sequence)
 Index("usage_day", usage.c.day)
