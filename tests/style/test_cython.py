@@ -25,6 +25,7 @@ PYTHON_SIDE: dict[str, str] = {
     "_view._attach_switches": "runs with the GIL once per load, to raise what went wrong",
     "_view.set_conditions": "reads the arguments of the Python call View.verify",
     "_view.set_key": "reads the arguments of the Python call View.verify",
+    "_tagset.checked": "reads a Python bytes object",
     "_map.open_checked": "runs with the GIL once per load, to raise what went wrong",
 }
 
