@@ -83,7 +83,7 @@ class Observer:
         """At start, an earlier publication is served because the newest one was refused."""
 
     def not_recorded(self, error: Exception) -> None:
-        """The highest revision could not be written to the state folder."""
+        """The highest revision, or its tombstones, could not be written to the state folder."""
 
 
 class Follower:
@@ -237,6 +237,11 @@ class Follower:
         swap_s = time.monotonic() - started
         old, self.publication = [self.publication], publication
         self._observer.served(publication, swap_s)
+        # After the swap: a revocation does not wait for this.
+        try:
+            self._highest.bury(publication.buried, self._store)
+        except (OSError, VerifierError) as error:
+            self._observer.not_recorded(error)
         if old[0] is not None and old[0].view.base is not publication.view.base:
             _at_low_priority(old.clear)
 
@@ -270,6 +275,7 @@ class Follower:
             with contextlib.suppress(VerifierError, OSError):
                 manifest, _ = authenticate(self._store, revision, self._secrets.trust())
                 paths += [self._store.keyring_path(keyring.sha256) for keyring in manifest.keyrings]
+                paths += [self._store.tombstone_path(file.sha256) for file in manifest.tombstones]
         stamps: list[Stamp | None] = []
         for path in paths:
             try:

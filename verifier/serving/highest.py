@@ -1,4 +1,4 @@
-"""The highest publication that was ever served here, kept on disk.
+"""The highest publication that was ever served here, and its tombstones, kept on disk.
 
 It keeps whoever can write to the store from bringing back an older publication, in which a revoked key was still good:
 a lower revision is refused, and so is another publication under a revision that was already served.
@@ -13,7 +13,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from verifier.errors import Unavailable, UnsoundPublication
+from verifier.serving.resurrection import Buried, read_state, write_state
 from verifier.store import durable
+from verifier.store.layout import Store
 
 FILE = "highest.json"
 LOCK = "highest.lock"
@@ -29,24 +31,32 @@ class Mark:
 
 
 class HighestServed:
-    """The mark of the highest publication, in memory and in ``folder``.
+    """The mark of the highest publication and its tombstones, in memory and in ``folder``.
 
     Args:
-        folder: where the mark is kept; None keeps it in memory only, so it lasts as long as the process.
+        folder: where they are kept; None keeps them in memory only, so they last as long as the process.
+
+    Attributes:
+        mark: the mark; None when nothing was ever served.
+        buried: the tombstones; None when there never were any.
 
     Raises:
-        Unavailable: the folder cannot be written, or holds a mark that cannot be read.
+        Unavailable: the folder cannot be written, or holds a mark or tombstones that cannot be read.
     """
 
     def __init__(self, folder: Path | None) -> None:
         self._folder = folder
         self.mark: Mark | None = None
+        self.buried: Buried | None = None
+        self._written: object = None
         if folder is None:
             return
         try:
             folder.mkdir(parents=True, exist_ok=True)
             with self._locked():
                 self.mark = _read(folder / FILE)
+                self.buried = read_state(folder)
+                self._written = self.buried and self.buried.identity
         except OSError as error:
             raise Unavailable(
                 f"the state folder {folder} cannot be written: {error.strerror}",
@@ -97,6 +107,24 @@ class HighestServed:
             if kept is not None and kept.store_id == mark.store_id and kept.revision >= mark.revision:
                 return
             durable.replace(self._folder / FILE, json.dumps(asdict(mark), sort_keys=True).encode() + b"\n", mode=0o600)
+
+    def bury(self, buried: Buried, store: Store) -> None:
+        """Keep the tombstones of the publication whose mark was recorded; the next one must name them, too.
+
+        A crash before it is harmless: nothing below the mark is served any more, and what it names is checked anew.
+
+        Raises:
+            OSError, Unavailable: they could not be made durable; they count in memory all the same.
+        """
+        self.buried = buried
+        if self._folder is None or buried.identity == self._written or not (buried.sets or self._written):
+            return
+        with self._locked():
+            kept = _read(self._folder / FILE)
+            if kept is not None and self.mark is not None and kept.revision > self.mark.revision:
+                return  # another node with this folder is ahead
+            write_state(self._folder, buried, store)
+            self._written = buried.identity
 
     @contextmanager
     def _locked(self) -> Iterator[None]:

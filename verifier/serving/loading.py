@@ -6,6 +6,7 @@ nothing that was served before is touched, until all of it has passed.
 """
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,14 +14,17 @@ from verifier._map import Map
 from verifier._view import View
 from verifier.errors import UnsoundPublication
 from verifier.keyring.description import Block, KeyringDescription
-from verifier.serving import memory
+from verifier.serving import memory, resurrection
 from verifier.serving.highest import HighestServed, Mark
+from verifier.serving.resurrection import Buried
 from verifier.store.layout import Store
 from verifier.store.manifest import Manifest, digest_of
 from verifier.store.secrets import Secrets
 from verifier.store.signing import Trust
 
 Memory = Literal["sealed", "mapped"]
+
+TOMBSTONE_BYTES = 64  # about so many in a file
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,7 @@ class Publication:
         manifest: what was signed.
         mark: its identity.
         view: what answers.
+        buried: its tombstones, none of which is alive in it.
         checked: records that were checked by this load (those of a reused base are not checked again).
         load_s: seconds that the load took.
     """
@@ -57,6 +62,7 @@ class Publication:
     manifest: Manifest
     mark: Mark
     view: View
+    buried: Buried
     checked: int
     load_s: float
 
@@ -86,6 +92,7 @@ def check_limits(manifest: Manifest, limits: LoadLimits) -> None:
     if delta is not None and delta.peppers != manifest.base.peppers:
         raise UnsoundPublication("base and delta were built with different peppers")
     _limit("records", sum(keyring.records for keyring in manifest.keyrings), limits.records_max)
+    _limit("tombstones", sum(file.count for file in manifest.tombstones), limits.records_max)
     _limit("bytes", sum(keyring.bytes for keyring in manifest.keyrings), limits.bytes_max)
 
 
@@ -105,7 +112,7 @@ def load_publication(
         revision: which one.
         secrets: peppers and trusted keys.
         limits: what may be loaded; the defaults when None.
-        highest: what was served before; None asks nothing of the revision.
+        highest: what was served before; None asks nothing of the revision, and of the tombstones only what they are.
         reuse: a publication in memory; if it has the same base keyring, that is not loaded and checked again.
 
     Raises:
@@ -118,7 +125,8 @@ def load_publication(
     if highest is not None:
         highest.admit(mark)
     check_limits(manifest, limits)
-    peppers = _peppers(manifest.base, secrets)
+    held = secrets.peppers()
+    peppers = _peppers(manifest.base, held)
     kept = reuse.view.base if reuse is not None and reuse.manifest.base.sha256 == manifest.base.sha256 else None
     delta = manifest.delta
     _check_memory(limits, ([] if kept is not None else [manifest.base]) + ([delta] if delta else []))
@@ -138,7 +146,11 @@ def load_publication(
         limits.max_staleness_ms,
     )
     checked = view.check(base=kept is None)
-    return Publication(manifest, mark, view, checked, time.monotonic() - started)
+    known = [] if reuse is None else [reuse.buried]
+    if highest is not None and highest.buried is not None:
+        known.append(highest.buried)
+    buried = resurrection.check(view, manifest, store, held, known)
+    return Publication(manifest, mark, view, buried, checked, time.monotonic() - started)
 
 
 def load(
@@ -152,9 +164,11 @@ def load(
 
 
 def bytes_to_load(manifest: Manifest, reuse: Publication | None) -> int:
-    """Return how many bytes of keyrings a load of this manifest would read."""
+    """Return about how many bytes a load of this manifest would read."""
     reused = reuse is not None and reuse.manifest.base.sha256 == manifest.base.sha256
-    return (0 if reused else manifest.base.bytes) + (manifest.delta.bytes if manifest.delta else 0)
+    known = () if reuse is None else reuse.manifest.tombstones
+    buried = sum(file.count * TOMBSTONE_BYTES for file in manifest.tombstones if file not in known)
+    return (0 if reused else manifest.base.bytes) + (manifest.delta.bytes if manifest.delta else 0) + buried
 
 
 def _limit(what: str, value: int, maximum: int) -> None:
@@ -162,8 +176,7 @@ def _limit(what: str, value: int, maximum: int) -> None:
         raise UnsoundPublication(f"{value} {what} are more than this node's limit of {maximum}", code="LIMIT")
 
 
-def _peppers(base: KeyringDescription, secrets: Secrets) -> list[bytes]:
-    held = secrets.peppers()
+def _peppers(base: KeyringDescription, held: Mapping[str, bytes]) -> list[bytes]:
     missing = [name for name in base.peppers if name not in held]
     if missing:
         raise UnsoundPublication(
