@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.acts import act
 from verifier import tokens
 from verifier.control import directory
 from verifier.control.founding import found
@@ -64,7 +65,7 @@ def home(tmp_path: Path) -> Home:
     home = Home(tmp_path / "home")
     found(home)
     with open_registry(home) as registry:
-        directory.create_client(registry, "acme")
+        act(registry, directory.create_client, "acme")
     return home
 
 
@@ -90,7 +91,7 @@ def assert_all_or_nothing(home: Home, output: Path) -> int:
         else:
             assert not tags
         # The registry goes on working.
-        directory.issue_key(registry, peppers, "acme", directory.Terms())
+        act(registry, directory.issue_key, peppers, "acme", directory.Terms())
     return len(tags)
 
 
@@ -108,7 +109,7 @@ def test_killed_at_any_moment(home: Home, tmp_path: Path):
         folder = Home(tmp_path / f"home{round_}")
         found(folder)
         with open_registry(folder) as registry:
-            directory.create_client(registry, "acme")
+            act(registry, directory.create_client, "acme")
         make_and_die(folder, output, f"after {chance.uniform(0.05, 1.2):.3f}")
         assert_all_or_nothing(folder, output)
 

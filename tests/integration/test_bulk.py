@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import inspect
 
+from tests.support.acts import act
 from verifier import tokens
 from verifier.control import directory, issuing
 from verifier.control.founding import found
@@ -28,7 +29,7 @@ def registry(tmp_path: Path) -> Iterator[Registry]:
     home = Home(tmp_path / "home")
     found(home)
     with open_registry(home) as registry:
-        directory.create_client(registry, "acme")
+        act(registry, directory.create_client, "acme")
         yield registry
 
 
@@ -48,7 +49,7 @@ def test_many_keys_are_like_single_ones(
     monkeypatch.setattr(issuing, "BATCH", 7_000)
     monkeypatch.setattr(bulk, "REBUILD_ROWS_MIN", rebuild_rows_min)
     indexes = index_names(registry)
-    single = directory.issue_key(registry, PEPPERS, "acme", TERMS)
+    single = act(registry, directory.issue_key, PEPPERS, "acme", TERMS)
     stages: list[tuple[str, int, int]] = []
     files = directory.issue_keys(registry, PEPPERS, "acme", TERMS, count=20_000, output=tmp_path / "tokens.txt",
                                  progress=lambda *stage: stages.append(stage))

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.acts import act
 from verifier import tokens
 from verifier.control import directory
 from verifier.control.founding import found
@@ -33,7 +34,7 @@ def run(verifier_command: Run, tmp_path: Path) -> Run:
 
     found(Home(tmp_path / "home"))
     with open_registry(Home(tmp_path / "home")) as registry:
-        directory.create_client(registry, "acme")
+        act(registry, directory.create_client, "acme")
     return on_home
 
 

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.acts import act
 from verifier import tokens
 from verifier.control import digests, directory, importing
 from verifier.control.digests import BadRow, Row
@@ -32,7 +33,7 @@ def registry(tmp_path: Path) -> Iterator[Registry]:
     home = Home(tmp_path / "home")
     found(home)
     with open_registry(home) as registry:
-        directory.create_client(registry, "acme")
+        act(registry, directory.create_client, "acme")
         yield registry
 
 
@@ -167,7 +168,7 @@ def test_duplicates_across_batches_are_found(registry: Registry, tmp_path: Path,
 def test_an_imported_digest_is_not_issued_again_after_a_revocation(registry: Registry, tmp_path: Path):
     (tmp_path / "h.csv").write_text(digest("x") + "\n")
     _, key_ids = run(registry, tmp_path / "h.csv", request())
-    directory.revoke_version(registry, key_ids[0])
+    act(registry, directory.revoke_version, key_ids[0])
     with pytest.raises(InvalidInput) as caught:
         run(registry, tmp_path / "h.csv", request())
     assert caught.value.code == "BAD_ROWS"
@@ -210,11 +211,11 @@ def test_files_that_are_no_text_or_not_there(registry: Registry, tmp_path: Path)
 
 
 def test_a_native_prefix_becomes_mixed_and_stays_so(registry: Registry, tmp_path: Path):
-    directory.issue_key(registry, PEPPERS, "acme", Terms(prefix="old"))
+    act(registry, directory.issue_key, PEPPERS, "acme", Terms(prefix="old"))
     assert modes(registry)[0] == [("old", "NATIVE")]
     (tmp_path / "h.csv").write_text(digest("x") + "\n")
     run(registry, tmp_path / "h.csv", request())
-    directory.issue_key(registry, PEPPERS, "acme", Terms(prefix="old"))
+    act(registry, directory.issue_key, PEPPERS, "acme", Terms(prefix="old"))
     assert modes(registry)[0] == [("old", "MIXED")]
 
 

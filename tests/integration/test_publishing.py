@@ -11,9 +11,10 @@ import time
 
 import pytest
 
+from tests.support.acts import act
 from tests.support.homes import add_keys, make_home
 from verifier.cli._app import main
-from verifier.control import clients, issuing, keys
+from verifier.control import clients, issuing, keys, revoking
 from verifier.control.keys import KeyUpdate
 from verifier.control.publishing import DropGuard, publish
 from verifier.control.terms import Terms
@@ -50,7 +51,7 @@ def state_of(home):
 
 def edit(home, function, *arguments, **options):
     with open_registry(home) as registry:
-        return function(registry, *arguments, **options)
+        return act(registry, function, *arguments, **options)
 
 
 def manifest_of(home, revision):
@@ -94,7 +95,7 @@ def test_a_change_without_effect_on_answers_is_noted_as_published(home):
     publish(home)
     edit(home, clients.update_client, "acme", name="Acme Corp.")
     key_id = add_keys(home)[0]
-    edit(home, keys.revoke_version, key_id)
+    edit(home, revoking.revoke_version, key_id)
     publish(home)
     edit(home, keys.set_key_enabled, key_id, False)
     edit(home, keys.set_key_enabled, key_id, True)
@@ -116,7 +117,7 @@ def test_the_difference_says_what_callers_notice(home):
     ids = add_keys(home, 6, scopes=("read", "trade"), rules=("10.0.0.0/8",))
     publish(home, now_s=NOW)
     later = NOW + 90_000
-    edit(home, keys.revoke_version, ids[0], reason=RevocationReason.KEY_COMPROMISE)
+    edit(home, revoking.revoke_version, ids[0], reason=RevocationReason.KEY_COMPROMISE)
     edit(home, keys.set_key_enabled, ids[1], False)
     edit(home, keys.update_key, ids[2], KeyUpdate(scopes=("read", "trade", "admin")))
     edit(home, keys.update_key, ids[3], KeyUpdate(rules=("10.0.0.0/8", "192.168.0.0/16")))
@@ -163,10 +164,10 @@ def test_the_drop_guard_lets_a_share_pass(home):
     ids = add_keys(home, 57)
     publish(home)
     for key_id in ids[:12]:
-        edit(home, keys.revoke_version, key_id)
+        edit(home, revoking.revoke_version, key_id)
     assert 12 == publish(home).difference.lost  # 12 of 60 is no more than a fifth
     for key_id in ids[12:22]:
-        edit(home, keys.revoke_version, key_id)
+        edit(home, revoking.revoke_version, key_id)
     refused("DROP_GUARD", home)  # 10 of 48 is
     receipt = publish(home, guard=DropGuard(share=0.5))
     assert not receipt.manifest.drop_override
@@ -176,7 +177,7 @@ def test_the_drop_guard_refuses_and_a_person_overrides(home):
     ids = add_keys(home, 37)
     publish(home)
     for key_id in ids[:10]:
-        edit(home, keys.revoke_version, key_id)
+        edit(home, revoking.revoke_version, key_id)
     error = refused("DROP_GUARD", home)
     assert {"lost": 10, "active": 40, "share": 0.2} == error.details
     assert "--allow-drop" in error.hint
@@ -189,7 +190,7 @@ def test_few_keys_may_always_go(home):
     ids = add_keys(home, 6)
     publish(home)
     for key_id in ids:
-        edit(home, keys.revoke_version, key_id)
+        edit(home, revoking.revoke_version, key_id)
     assert 6 == publish(home).difference.lost
     assert [False, False] == [DropGuard().trips(9, 9), DropGuard().trips(10, 50)]
     assert [True, True] == [DropGuard().trips(10, 10), DropGuard().trips(11, 50)]
@@ -265,7 +266,7 @@ def test_a_publication_that_the_registry_could_not_note_is_no_failure(home, monk
 def test_what_is_published_is_what_nodes_load_and_answer(home):
     with open_registry(home) as registry:
         peppers = issuing.pepper_secrets(registry, Secrets(home.secrets).peppers())
-        issued = issuing.issue_key(registry, peppers, "acme", Terms(scopes=("read",)))
+        issued = act(registry, issuing.issue_key, peppers, "acme", Terms(scopes=("read",)))
     revision = publish(home).revision
     view = load(Store(home.store), revision, Secrets(home.secrets))
     answer = view.verify(issued.token, ["read"])
@@ -414,7 +415,7 @@ class TestCommands:
         assert (1, True) == (first["revision"], first["changed"])
         assert "nothing changed since revision 1" in self.run(capsys, home, "publish")
         ids = add_keys(home, 2)
-        edit(home, keys.revoke_version, ids[0])
+        edit(home, revoking.revoke_version, ids[0])
         assert "published revision 2" in self.run(capsys, home, "publish")
         rows = [json.loads(line) for line in
                 self.run(capsys, home, "publications", "list", "--json").splitlines()]
@@ -433,7 +434,7 @@ class TestCommands:
         ids = add_keys(home, 17)
         publish(home)
         for key_id in ids[:10]:
-            edit(home, keys.revoke_version, key_id)
+            edit(home, revoking.revoke_version, key_id)
         refusal = json.loads(self.run(capsys, home, "publish", "--json", code=4))
         assert "DROP_GUARD" == refusal["error"]["code"]
         self.run(capsys, home, "publish", "--drop-limit", "50")

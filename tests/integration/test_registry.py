@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.acts import act
 from verifier import tokens
 from verifier.control import directory
 from verifier.control.founding import found
@@ -36,12 +37,12 @@ def home(tmp_path: Path) -> Home:
 @pytest.fixture
 def registry(home: Home) -> Iterator[Registry]:
     with open_registry(home) as registry:
-        directory.create_client(registry, "acme")
+        act(registry, directory.create_client, "acme")
         yield registry
 
 
 def issue(registry: Registry, **terms: object) -> directory.IssuedKey:
-    return directory.issue_key(registry, [PEPPER], "acme", Terms(**terms))
+    return act(registry, directory.issue_key, [PEPPER], "acme", Terms(**terms))
 
 
 def pending(registry: Registry) -> int:
@@ -175,7 +176,7 @@ def _issue_in_process(folder: str, number: int) -> None:
     with open_registry(Home(folder)) as registry:
         for _ in range(number):
             key_id = issue(registry).key.key_id
-            directory.set_key_enabled(registry, key_id, False)
+            act(registry, directory.set_key_enabled, key_id, False)
 
 
 def test_concurrent_writers_lose_nothing(home: Home, registry: Registry):
@@ -201,7 +202,7 @@ def test_a_writer_that_waits_too_long_gets_a_clear_error(registry: Registry, hom
         connection.exec_driver_sql("PRAGMA busy_timeout = 50")
     began = time.monotonic()
     with pytest.raises(Conflict) as caught:
-        directory.create_client(registry, "other")
+        act(registry, directory.create_client, "other")
     assert caught.value.code == "REGISTRY_BUSY"
     assert time.monotonic() - began < 10
     other.execute("ROLLBACK")
@@ -238,12 +239,12 @@ def test_an_issued_key_is_found_by_its_tag(registry: Registry):
 def test_every_update_reaches_the_record(registry: Registry, change: directory.KeyUpdate):
     key_id = issue(registry, scopes=("read",)).key.key_id
     before = stored_records(registry)
-    key = directory.update_key(registry, key_id, change)
+    key = act(registry, directory.update_key, key_id, change)
     assert key == directory.show_key(registry, key_id)
     assert stored_records(registry) != before
     assert pending(registry) == 2
     assert_records_true(registry)
-    directory.update_key(registry, key_id, change)
+    act(registry, directory.update_key, key_id, change)
     assert pending(registry) == 2  # a repeat is no change
 
 
@@ -251,10 +252,10 @@ def test_an_end_moves_later_only_on_purpose(registry: Registry):
     key_id = issue(registry, expires_at=3_900_000_000).key.key_id
     later = directory.KeyUpdate(expires_at=4_000_000_000)
     with pytest.raises(Conflict) as caught:
-        directory.update_key(registry, key_id, later)
+        act(registry, directory.update_key, key_id, later)
     assert caught.value.code == "WOULD_EXTEND"
     assert directory.show_key(registry, key_id).label.expires_at == 3_900_000_000
-    extended = directory.update_key(registry, key_id, directory.KeyUpdate(expires_at=4_000_000_000, extend=True))
+    extended = act(registry, directory.update_key, key_id, directory.KeyUpdate(expires_at=4_000_000_000, extend=True))
     assert extended.label.expires_at == 4_000_000_000
     assert_records_true(registry)
 
@@ -263,7 +264,7 @@ def test_switches_are_idempotent(registry: Registry):
     key_id = issue(registry).key.key_id
     start = pending(registry)
     for expected, enabled in ((1, False), (1, False), (2, True), (2, True)):
-        assert directory.set_key_enabled(registry, key_id, enabled).enabled is enabled
+        assert act(registry, directory.set_key_enabled, key_id, enabled).enabled is enabled
         assert pending(registry) - start == expected
         assert_records_true(registry)
 
@@ -271,8 +272,8 @@ def test_switches_are_idempotent(registry: Registry):
 def test_a_client_switch_touches_no_record(registry: Registry):
     issue(registry)
     before, start = stored_records(registry), pending(registry)
-    client = directory.set_client_enabled(registry, "acme", False)
-    directory.set_client_enabled(registry, "acme", False)
+    client = act(registry, directory.set_client_enabled, "acme", False)
+    act(registry, directory.set_client_enabled, "acme", False)
     assert stored_records(registry) == before
     assert pending(registry) - start == 1
     with registry.read() as connection:
@@ -291,25 +292,25 @@ def test_revocations_are_strengthened_never_weakened(registry: Registry):
     ]
     revoked_at = set()
     for asked, expected, changed in steps:
-        done = directory.revoke_version(registry, key_id, [1], asked)
+        done = act(registry, directory.revoke_version, key_id, [1], asked)
         assert done.changed == changed
         assert done.key == directory.show_key(registry, key_id)
         assert done.key.label.reason is expected
         revoked_at.add(done.key.label.revoked_at)
         assert_records_true(registry)
     assert len(revoked_at) == 1
-    assert directory.revoke_version(registry, key_id).numbers == ()  # nothing live is left
+    assert act(registry, directory.revoke_version, key_id).numbers == ()  # nothing live is left
 
 
 def test_unknown_things_are_not_found(registry: Registry):
     key_id = issue(registry).key.key_id
     for code, call in (
-        ("CLIENT_NOT_FOUND", lambda: directory.issue_key(registry, [PEPPER], "nobody", Terms())),
-        ("CLIENT_NOT_FOUND", lambda: directory.set_client_enabled(registry, "nobody", True)),
+        ("CLIENT_NOT_FOUND", lambda: act(registry, directory.issue_key, [PEPPER], "nobody", Terms())),
+        ("CLIENT_NOT_FOUND", lambda: act(registry, directory.set_client_enabled, "nobody", True)),
         ("CLIENT_NOT_FOUND", lambda: list(directory.list_keys(registry, client_id="nobody"))),
         ("KEY_NOT_FOUND", lambda: directory.show_key(registry, "key_x")),
-        ("KEY_NOT_FOUND", lambda: directory.revoke_version(registry, "key_x")),
-        ("VERSION_NOT_FOUND", lambda: directory.revoke_version(registry, key_id, [2])),
+        ("KEY_NOT_FOUND", lambda: act(registry, directory.revoke_version, "key_x")),
+        ("VERSION_NOT_FOUND", lambda: act(registry, directory.revoke_version, key_id, [2])),
     ):
         with pytest.raises((NotFound, InvalidInput)) as caught:
             call()
@@ -325,15 +326,15 @@ def test_a_token_given_as_a_key_id_is_not_repeated(registry: Registry):
 
 def test_a_client_id_is_taken_once(registry: Registry):
     with pytest.raises(Conflict) as caught:
-        directory.create_client(registry, "acme")
+        act(registry, directory.create_client, "acme")
     assert caught.value.code == "CLIENT_EXISTS"
 
 
 def test_listing_pages_through_everything(registry: Registry, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(queries, "PAGE", 3)
     made = [issue(registry).key.key_id for _ in range(7)]
-    directory.create_client(registry, "other")
-    directory.issue_key(registry, [PEPPER], "other", Terms())
+    act(registry, directory.create_client, "other")
+    act(registry, directory.issue_key, [PEPPER], "other", Terms())
     assert made == [key.key_id for key in directory.list_keys(registry, client_id="acme")]
     assert made[:4] == [key.key_id for key in directory.list_keys(registry, limit=4)]
     assert len(list(directory.list_keys(registry))) == 8
@@ -344,8 +345,8 @@ def test_what_counts_as_active(registry: Registry):
     issue(registry)
     ending = issue(registry, expires_at=now_s + 100).key.key_id
     off, revoked = issue(registry).key.key_id, issue(registry).key.key_id
-    directory.set_key_enabled(registry, off, False)
-    directory.revoke_version(registry, revoked)
+    act(registry, directory.set_key_enabled, off, False)
+    act(registry, directory.revoke_version, revoked)
     assert directory.show_key(registry, ending).label.expires_at == now_s + 100
     with registry.read() as connection:
         assert (queries.counts(connection, now_s + 99).records, queries.counts(connection, now_s + 99).active) == (4, 2)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from tests.support.acts import act
 from verifier.control import clients, issuing
 from verifier.control.founding import found
 from verifier.control.terms import Terms
@@ -18,7 +19,7 @@ def make_home(folder: Path, keys: int = 3) -> Home:
     home = Home(folder)
     found(home)
     with open_registry(home) as registry:
-        clients.create_client(registry, "acme")
+        act(registry, clients.create_client, "acme")
     add_keys(home, keys)
     return home
 

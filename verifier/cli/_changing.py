@@ -1,7 +1,7 @@
 """What the commands share that change the registry: opening it, the publish flag, and how the outcome is told."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -11,6 +11,7 @@ from verifier.cli._common import print_json, require_home, time_text
 from verifier.errors import InvalidInput
 
 if TYPE_CHECKING:
+    from verifier.control.acting import Act
     from verifier.registry.database import Registry
     from verifier.registry.facts import Key, Version
     from verifier.store.home import Home
@@ -34,6 +35,12 @@ class Desk:
         from verifier.store.secrets import Secrets
 
         return pepper_secrets(self.registry, Secrets(self.home.secrets).peppers())
+
+    def act(self) -> "AbstractContextManager[Act]":
+        """Begin an act of the user of this process."""
+        from verifier.control.acting import acting
+
+        return acting(self.registry)
 
     def outcome(self, wants_publish: bool) -> dict[str, Any]:
         """Publish if that is wanted; return what JSON says of it."""

@@ -61,7 +61,9 @@ def create(
 def _one(at: Desk, client_id: str, terms: "Terms", wants_publish: bool, as_json: bool) -> None:
     from verifier.control import directory
 
-    made = directory.issue_key(at.registry, at.peppers(), client_id, terms)
+    peppers = at.peppers()
+    with at.act() as act:
+        made = directory.issue_key(act, peppers, client_id, terms)
     key, version = made.key, made.key.label
     body = {
         "client_id": client_id,

@@ -95,7 +95,8 @@ def update(
     if wanted.is_empty:
         raise InvalidInput("nothing to change was named", hint="verifier key update --help", code="NOTHING_TO_DO")
     with desk(ctx) as at:
-        key = directory.update_key(at.registry, key_id, wanted)
+        with at.act() as act:
+            key = directory.update_key(act, key_id, wanted)
         outcome = at.outcome(wants_publish)
     tell([f"updated key {key_id}"], key_json(key, int(time.time())), outcome, as_json=as_json)
 
@@ -140,7 +141,8 @@ def _switch(ctx: click.Context, key_id: str, enabled: bool, wants_publish: bool,
     from verifier.control import directory
 
     with desk(ctx) as at:
-        key = directory.set_key_enabled(at.registry, key_id, enabled)
+        with at.act() as act:
+            key = directory.set_key_enabled(act, key_id, enabled)
         outcome = at.outcome(wants_publish)
     word = "enabled" if enabled else "disabled"
     tell([f"key {key_id} is {word}"], key_json(key, int(time.time())), outcome, as_json=as_json)
@@ -168,7 +170,8 @@ def revoke(
             key = directory.show_key(at.registry, key_id)
             numbers = [version.number for version in to_revoke(key, None, int(time.time()))]
             _confirm(key, numbers, yes=yes)
-        done = directory.revoke_version(at.registry, key_id, numbers, RevocationReason[reason.upper()])
+        with at.act() as act:
+            done = directory.revoke_version(act, key_id, numbers, RevocationReason[reason.upper()])
         outcome = at.outcome(wants_publish)
     if reason == "unspecified" and done.changed:
         click.echo("reason: unspecified; only --reason key_compromise is final", err=True)

@@ -11,13 +11,12 @@ from verifier.control.clients import (
 from verifier.control.issuing import IssuedKey, issue_key, issue_keys, pepper_secrets
 from verifier.control.keys import (
     KeyUpdate,
-    Revocation,
     list_keys,
-    revoke_version,
     set_key_enabled,
     show_key,
     update_key,
 )
+from verifier.control.revoking import Revocation, revoke_version
 from verifier.control.terms import Terms
 
 __all__ = [

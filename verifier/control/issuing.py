@@ -4,10 +4,9 @@ The keys of a batch differ in key id, tag and ordinals only, so what their recor
 """
 
 import json
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import repeat
 from pathlib import Path
 from typing import NamedTuple
@@ -15,15 +14,19 @@ from typing import NamedTuple
 from sqlalchemy import Connection
 
 from verifier._issue import make_key_ids, make_tokens
-from verifier.control import records
+from verifier._tag import Tagger
+from verifier.control import accounts, lifecycle, records, tombs
+from verifier.control.acting import Act, Actor, acting
 from verifier.control.handout import NewFile, check_free
+from verifier.control.policy import Policy, effective, inherited
 from verifier.control.progress import Progress, silent
+from verifier.control.rows import key_row, version_row
 from verifier.control.terms import Terms
 from verifier.errors import InvalidInput, Unavailable
 from verifier.keyring.records import encode_many
 from verifier.registry import bulk, changes, queries
 from verifier.registry.database import Registry
-from verifier.registry.facts import Client, Key, Version, metadata_text
+from verifier.registry.facts import Client, Key, Version
 
 BATCH = 50_000
 COUNT_MAX = 100_000_000
@@ -47,10 +50,10 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class IssuedKey:
-    """One new key with its token, which is shown once and stored nowhere."""
+    """One new key with its token, which is shown once and stored nowhere; None if the caller brought it."""
 
     key: Key
-    token: str
+    token: str | None
 
     def __repr__(self) -> str:
         return f"IssuedKey({self.key.key_id!r})"
@@ -63,26 +66,74 @@ class Ordinals(NamedTuple):
     version: int
 
 
-def issue_key(registry: Registry, peppers: Sequence[bytes], client_id: str, terms: Terms) -> IssuedKey:
+def issue_key(
+    act: Act,
+    peppers: Sequence[bytes],
+    client_id: str,
+    terms: Terms,
+    *,
+    secret_sha256: bytes | None = None,
+    policy: Policy | None = None,
+) -> IssuedKey:
     """Make one key of a client, with its first version.
 
     Args:
         peppers: the secrets, in the order of the registry's pepper ids.
         client_id: of an existing client.
         terms: of the key.
+        secret_sha256: of a token that the caller made and keeps, 32 bytes; then no token is returned.
+        policy: how it is rotated, where its client's policy is not meant.
 
     Raises:
         NotFound: there is no such client.
-        InvalidInput: the terms are not usable.
+        InvalidInput: the terms, the policy or the digest are not usable.
+        Conflict: the caller's token is in use (``DUPLICATE``) or was compromised (``TOMBSTONED``).
     """
-    made: list[IssuedKey] = []
+    terms = terms.checked(act.now_s)
+    client = queries.find_client(act.connection, client_id)
+    token, tag = make_secret(act, peppers, terms.prefix, secret_sha256)
+    changes.use_prefix(act.connection, terms.prefix)
+    ordinals = Ordinals(changes.reserve(act.connection, "next_key"), changes.reserve(act.connection, "next_version"))
+    text = None if policy is None else policy.checked().to_text()
+    (key_id,) = make_key_ids(1)
+    key = first_key(client, terms, act.now_s, key_id=key_id, tag=tag, ordinals=ordinals, policy=text)
+    key = due(act.connection, key)
+    bulk.insert_keys(act.connection, [key_row(key)])
+    bulk.insert_versions(act.connection, [version_row(key, key.label, records.encoded(key, key.label))])
+    changes.count_changes(act.connection)
+    act.audit("key.create", client_id=client_id, key_id=key_id, version=1, after=accounts.of_key(key))
+    act.emit("key.created", client_id=client_id, key_id=key_id, version=1)
+    return IssuedKey(key, token)
 
-    def keep(batch: Batch, key: Key) -> None:
-        made.append(IssuedKey(key, next(batch.tokens())))
 
-    with registry.write() as connection:
-        _issue(connection, peppers, client_id, terms, count=1, sink=keep, progress=silent)
-    return made[0]
+def make_secret(
+    act: Act, peppers: Sequence[bytes], prefix: str, secret_sha256: bytes | None
+) -> tuple[str | None, bytes]:
+    """Return a new token with its tag, or None with the tag of the caller's own token.
+
+    Args:
+        peppers: as for :func:`issue_key`.
+        prefix: of the new token.
+        secret_sha256: of the caller's own.
+
+    Raises:
+        InvalidInput: the digest is not 32 bytes (``BAD_DIGEST``).
+        Conflict: the caller's token is in use (``DUPLICATE``) or was compromised (``TOMBSTONED``).
+    """
+    if secret_sha256 is None:
+        lines, (tag,) = make_tokens(prefix.encode("ascii"), 1, peppers)
+        return lines.decode("ascii").strip(), tag
+    if len(secret_sha256) != 32:
+        raise InvalidInput("a SHA-256 has 32 bytes", code="BAD_DIGEST")
+    tag = Tagger(peppers).tag_of_digest(secret_sha256)
+    tombs.check_unused(act, tag)
+    return None, tag
+
+
+def due(connection: Connection, key: Key) -> Key:
+    """Return a new key with the second at which the schedule rotates it."""
+    policy = effective(Policy.from_text(key.policy), inherited(connection, key.client_ordinal))
+    return replace(key, due_at=lifecycle.due_at(key, policy.max_age_s))
 
 
 def issue_keys(
@@ -94,6 +145,7 @@ def issue_keys(
     count: int,
     output: Path,
     as_jsonl: bool = False,
+    actor: Actor | None = None,
     progress: Progress = silent,
 ) -> list[Path]:
     """Make many keys of a client and write their tokens to a file; all of them, or none.
@@ -105,6 +157,7 @@ def issue_keys(
         count: how many.
         output: new file for the tokens, one a line; key ids go to ``<output>.ids`` in the same order.
         as_jsonl: write one JSON object a line instead, key ids included.
+        actor: who does it; the user of this process when None.
         progress: told of every batch.
 
     Returns:
@@ -129,8 +182,8 @@ def issue_keys(
                 files[0].write(batch.lines)
                 files[1].write(("\n".join(batch.key_ids) + "\n").encode("ascii"))
 
-        with registry.write() as connection:
-            _issue(connection, peppers, client_id, terms, count=count, sink=write, progress=progress)
+        with acting(registry, actor) as act:
+            _issue(act, peppers, client_id, terms, count=count, sink=write, progress=progress)
             progress("commit", 0, 0)
             for file in files:
                 file.install()
@@ -159,7 +212,7 @@ def pepper_secrets(registry: Registry, available: dict[str, bytes]) -> list[byte
 
 
 def _issue(
-    connection: Connection,
+    act: Act,
     peppers: Sequence[bytes],
     client_id: str,
     terms: Terms,
@@ -169,8 +222,8 @@ def _issue(
     progress: Progress,
 ) -> None:
     """Make keys batch by batch; the sink gets each batch with its first key."""
-    now_s = int(time.time())
-    terms = terms.checked(now_s)
+    connection = act.connection
+    terms = terms.checked(act.now_s)
     client = queries.find_client(connection, client_id)
     changes.use_prefix(connection, terms.prefix)
     key_ordinal = changes.reserve(connection, "next_key", count)
@@ -181,17 +234,21 @@ def _issue(
             lines, tags = make_tokens(terms.prefix.encode("ascii"), size, peppers)
             key_ids = make_key_ids(size)
             ordinals = Ordinals(key_ordinal + done, version_ordinal + done)
-            first = first_key(client, terms, now_s, key_id=key_ids[0], tag=tags[0], ordinals=ordinals)
+            first = due(connection, first_key(client, terms, act.now_s, key_id=key_ids[0], tag=tags[0],
+                                              ordinals=ordinals))
             _insert(connection, first, key_ids, tags)
+            changes.count_changes(connection, size)
+            act.audit("key.create", client_id=client_id, count=size, ordinals=[first.ordinal, first.ordinal + size - 1],
+                      first=accounts.of_key(first))
+            act.emit("keys.created", client_id=client_id, count=size)
             sink(Batch(client_id, key_ids, lines), first)
             progress("keys", done + size, count)
         progress("index", 0, 0)
-    changes.count_changes(connection, count)
 
 
 def first_key(
     client: Client, terms: Terms, now_s: int, *, key_id: str, tag: bytes, ordinals: Ordinals,
-    entropy_bits: int | None = None,
+    entropy_bits: int | None = None, policy: str | None = None,
 ) -> Key:  # fmt: skip
     """Return a new key with its first version.
 
@@ -202,6 +259,7 @@ def first_key(
         tag: of its token.
         ordinals: reserved for it.
         entropy_bits: declared at import; None when the secret is made here.
+        policy: its own, as the registry stores it.
     """
     version = Version(
         ordinal=ordinals.version, number=1, tag=tag, issued_at=now_s, not_before=terms.not_before,
@@ -210,23 +268,7 @@ def first_key(
     return Key(
         ordinal=ordinals.key, key_id=key_id, client_ordinal=client.ordinal, client_id=client.client_id, enabled=True,
         created_at=now_s, expires_at=terms.key_expires_at, scopes=terms.scopes, rules=terms.rules,
-        metadata=terms.metadata, prefix=terms.prefix, versions=(version,),
-    )  # fmt: skip
-
-
-def key_row(key: Key) -> tuple[object, ...]:
-    """Write a key as a row for ``bulk.insert_keys``."""
-    return (
-        key.ordinal, key.key_id, key.client_ordinal, key.enabled, key.created_at, key.expires_at,
-        " ".join(key.scopes), " ".join(key.rules), metadata_text(key.metadata), key.prefix,
-    )  # fmt: skip
-
-
-def version_row(key: Key, version: Version, record: bytes) -> tuple[object, ...]:
-    """Write a version as a row for ``bulk.insert_versions``."""
-    return (
-        version.ordinal, version.tag, record, key.ordinal, version.number, version.issued_at, version.not_before,
-        version.expires_at, version.entropy_bits,
+        metadata=terms.metadata, prefix=terms.prefix, policy=policy, versions=(version,),
     )  # fmt: skip
 
 

@@ -4,6 +4,7 @@ Times are seconds since 1970. They follow docs/keyring-format.md and the decisio
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from verifier.errors import Conflict, InvalidInput
 from verifier.registry.facts import Key, Version
@@ -40,6 +41,53 @@ def phase(key: Key, version: Version, now_s: int) -> Phase:
 def is_live(key: Key, version: Version, now_s: int) -> bool:
     """Tell whether the version may be valid now or later, switches aside."""
     return phase(key, version, now_s) not in (Phase.REVOKED, Phase.EXPIRED)
+
+
+def predecessors(key: Key, number: int) -> list[Version]:
+    """Return the versions that another one took the place of, the one superseded last first."""
+    found = [version for version in key.versions if version.superseded_by == number]
+    return sorted(found, key=lambda version: (-(version.superseded_at or 0), -version.number))
+
+
+def is_pending(version: Version, now_s: int) -> bool:
+    """Tell whether the version waits for its activation."""
+    return version.revoked_at is None and version.not_before is not None and now_s < version.not_before
+
+
+def open_predecessors(key: Key, now_s: int) -> list[Version]:
+    """Return the versions that callers may still move away from, to the label."""
+    return [version for version in predecessors(key, key.label.number) if is_live(key, version, now_s)]
+
+
+def is_rotating(key: Key, now_s: int) -> bool:
+    """Tell whether a rotation is open: the label is pending, or the version before it is still live."""
+    label = key.label
+    return label.revoked_at is None and (is_pending(label, now_s) or bool(open_predecessors(key, now_s)))
+
+
+def is_watched(key: Key, version: Version) -> bool:
+    """Tell whether nodes report each use of a version at once: a successor's first, and any of a superseded one."""
+    if version.superseded_at is not None:
+        return True
+    awaited = version.first_used_at is None
+    return awaited and any(before.revoked_at is None for before in predecessors(key, version.number))
+
+
+def due_at(key: Key, max_age_s: int | None) -> int | None:
+    """Return when the schedule is to rotate a key: when its label reaches the greatest age.
+
+    Args:
+        key: with all its versions.
+        max_age_s: of its effective policy; 0 or None for never.
+
+    Returns:
+        Seconds since 1970; None when it is never due: no greatest age, a revoked label, or a key that ends before.
+    """
+    label = key.label
+    if not max_age_s or label.revoked_at is not None:
+        return None
+    due = (label.issued_at if label.not_before is None else label.not_before) + max_age_s
+    return None if due > TIME_MAX or (key.expires_at is not None and due >= key.expires_at) else due
 
 
 def check_time(name: str, moment_s: int | None) -> None:
@@ -83,6 +131,32 @@ def revoked_reason(present: RevocationReason | None, asked: RevocationReason) ->
         asked: the reason of the new revocation.
     """
     return asked if present is None or strength(asked) > strength(present) else present
+
+
+def revoked(version: Version, reason: RevocationReason, now_s: int) -> Version:
+    """Return the version after a revocation; unchanged when it is revoked for as strong a reason already."""
+    first = now_s if version.revoked_at is None else version.revoked_at
+    return replace(version, revoked_at=first, reason=revoked_reason(version.reason, reason))
+
+
+def with_version(key: Key, *versions: Version) -> Key:
+    """Return the key with versions exchanged by their numbers; new ones come last."""
+    given = {version.number: version for version in versions}
+    kept = [given.pop(version.number, version) for version in key.versions]
+    return replace(key, versions=(*kept, *given.values()))
+
+
+def revoke(key: Key, numbers: Sequence[int] | None, reason: RevocationReason, now_s: int) -> Key:
+    """Return the key after a revocation; its other versions are as before.
+
+    Args:
+        numbers: the versions; None means all that are live.
+        reason: by RFC 5280; it may strengthen an earlier one, never weaken it.
+
+    Raises:
+        InvalidInput: the key has no such version (``VERSION_NOT_FOUND``).
+    """
+    return with_version(key, *(revoked(version, reason, now_s) for version in to_revoke(key, numbers, now_s)))
 
 
 def moved_end(present: int | None, asked: int | None, *, extend: bool) -> int | None:

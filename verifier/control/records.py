@@ -1,10 +1,8 @@
 """From a version of the registry to its record in the keyring, and keeping the stored records true."""
 
-from dataclasses import replace
-
 from sqlalchemy import Connection
 
-from verifier.control.lifecycle import effective_end
+from verifier.control.lifecycle import effective_end, is_watched
 from verifier.keyring.records import Record, encode_record
 from verifier.registry import changes
 from verifier.registry.facts import Key, Version
@@ -23,7 +21,7 @@ def record_of(key: Key, version: Version) -> Record:
         reason=version.reason,
         revoked=version.revoked_at is not None,
         key_off=not key.enabled,
-        watch=False,
+        watch=is_watched(key, version),
         own_end=version.expires_at,
         key_end=key.expires_at,
         version_ordinal=version.ordinal,
@@ -43,13 +41,18 @@ def encoded(key: Key, version: Version) -> bytes:
     return encode_record(record_of(key, version), version.tag)
 
 
-def rewrite(connection: Connection, key: Key) -> None:
-    """Store the records of all versions of a key anew, after the key or versions of it changed."""
-    changes.set_records(connection, [(version.ordinal, encoded(key, version)) for version in key.versions])
+def rewrite(connection: Connection, key: Key, before: Key | None = None) -> int:
+    """Store the records of a changed key's versions anew.
 
+    Args:
+        key: after the change; all its versions are stored.
+        before: the key before it: records that it leaves as they were are not touched, and stay out of the delta.
 
-def with_version(key: Key, version: Version) -> Key:
-    """Return the key with one of its versions exchanged."""
-    return replace(
-        key, versions=tuple(version if version.number == other.number else other for other in key.versions)
-    )
+    Returns:
+        How many records were stored.
+    """
+    known = {} if before is None else {version.number: record_of(before, version) for version in before.versions}
+    different = [version for version in key.versions if record_of(key, version) != known.get(version.number)]
+    if different:
+        changes.set_records(connection, [(version.ordinal, encoded(key, version)) for version in different])
+    return len(different)

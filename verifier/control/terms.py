@@ -14,6 +14,16 @@ _ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _METADATA_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
+class Unchanged:
+    """Marks what an update leaves alone, where None means "none"."""
+
+    def __repr__(self) -> str:
+        return "UNCHANGED"
+
+
+UNCHANGED = Unchanged()
+
+
 @dataclass(frozen=True, slots=True)
 class Terms:
     """The terms of a key: what it may do, from where, and for how long.

@@ -24,7 +24,7 @@ Shared = Mapping[str, int | None]
 NOTHING: Shared = {}
 
 KEY_COLUMNS = ("ordinal", "key_id", "client_ordinal", "enabled", "created_at", "expires_at", "scopes", "rules",
-               "metadata", "prefix")  # fmt: skip
+               "metadata", "prefix", "policy", "due_at")  # fmt: skip
 VERSION_COLUMNS = ("ordinal", "tag", "record", "key_ordinal", "number", "issued_at", "not_before", "expires_at",
                    "entropy_bits")  # fmt: skip
 

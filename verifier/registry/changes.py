@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, func, insert, select, update
 
 from verifier.errors import Conflict, InvalidInput
-from verifier.registry import dirty, schema
+from verifier.registry import dirty, queries, schema
 from verifier.registry.facts import Client
 
 PREFIXES_MAX = 64
@@ -99,7 +99,7 @@ def existing_tags(connection: Connection, tags: Iterable[bytes]) -> dict[bytes, 
     """Return those of the tags that the registry holds, with the ordinals of their versions."""
     v = schema.versions.c
     found: dict[bytes, int] = {}
-    for part in _parts(tags):
+    for part in queries.parts(tags):
         found.update(tuple(row) for row in connection.execute(select(v.tag, v.ordinal).where(v.tag.in_(part))))
     return found
 
@@ -108,17 +108,6 @@ def existing_key_ids(connection: Connection, key_ids: Iterable[str]) -> set[str]
     """Return those of the key ids that the registry holds."""
     k = schema.keys.c
     found: set[str] = set()
-    for part in _parts(key_ids):
+    for part in queries.parts(key_ids):
         found.update(connection.scalars(select(k.key_id).where(k.key_id.in_(part))))
     return found
-
-
-def _parts(items: Iterable[Any], size: int = 500) -> Iterable[list[Any]]:
-    part: list[Any] = []
-    for item in items:
-        part.append(item)
-        if len(part) == size:
-            yield part
-            part = []
-    if part:
-        yield part

@@ -1,8 +1,8 @@
 """Reading the registry: single things for commands, and everything, fast, for publishing."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, islice
 from typing import Any
 
 from sqlalchemy import Connection, Row, Select, and_, case, func, or_, select, update
@@ -37,9 +37,11 @@ def find_client(connection: Connection, client_id: str) -> Client:
     return client_of(dict(row))
 
 
-def list_clients(connection: Connection, limit: int | None = None) -> Iterator[Client]:
-    """Yield clients in the order of their making."""
-    for row in connection.execute(select(schema.clients).order_by(schema.clients.c.ordinal).limit(limit)).mappings():
+def list_clients(connection: Connection, limit: int | None = None, after: int = -1) -> Iterator[Client]:
+    """Yield clients in the order of their making, from the one after an ordinal on."""
+    table = schema.clients
+    query = select(table).where(table.c.ordinal > after).order_by(table.c.ordinal).limit(limit)
+    for row in connection.execute(query).mappings():
         yield client_of(dict(row))
 
 
@@ -67,9 +69,11 @@ def find_key(connection: Connection, key_id: str) -> Key:
     return found[0]
 
 
-def list_keys(connection: Connection, client_ordinal: int | None = None, limit: int | None = None) -> Iterator[Key]:
-    """Yield keys with their versions in the order of their making, a page at a time."""
-    after, left = -1, limit
+def list_keys(
+    connection: Connection, client_ordinal: int | None = None, limit: int | None = None, after: int = -1
+) -> Iterator[Key]:
+    """Yield keys with their versions in the order of their making, from the one after an ordinal on."""
+    left = limit
     while left is None or left > 0:
         query = _KEY_SELECT.where(schema.keys.c.ordinal > after)
         if client_ordinal is not None:
@@ -251,3 +255,10 @@ def _raw_cursor(connection: Connection, name: str) -> Any:
         return connection.connection.cursor()
     # A server-side cursor of psycopg; binary, or all tags and records would come as hexadecimal text.
     return connection.connection.cursor(name=name, binary=True)
+
+
+def parts(items: Iterable[Any], size: int = PAGE) -> Iterator[list[Any]]:
+    """Cut items into lists that fit into one statement."""
+    rest = iter(items)
+    while part := list(islice(rest, size)):
+        yield part
