@@ -15,7 +15,8 @@ from sqlalchemy import Connection
 
 from verifier._tagset import contains, first_missing, relayered
 from verifier.control.acting import Actor, acting
-from verifier.control.saving import save, with_version
+from verifier.control.lifecycle import with_version
+from verifier.control.saving import save
 from verifier.errors import Conflict
 from verifier.registry import queries, tombstones
 from verifier.registry.database import Registry
