@@ -133,7 +133,8 @@ def _write(file: IO[bytes], entries: Iterable[Tombstone]) -> int:
             key_id = entry.key_id.encode()
             if len(entry.tag) != TAG_BYTES or entry.tag <= previous:
                 raise InvalidInput("tombstones are written in strictly ascending order of their tags")
-            if not 1 <= len(key_id) <= KEY_ID_BYTES_MAX or not 0 <= max(entry.number, entry.revoked_at) < 1 << 32:
+            numbers = (entry.number, entry.revoked_at)
+            if not 1 <= len(key_id) <= KEY_ID_BYTES_MAX or not all(0 <= number < 1 << 32 for number in numbers):
                 raise InvalidInput(f"the tombstone of {entry.key_id!r} does not fit its format")
             previous = entry.tag
             file.write(entry.tag)
