@@ -20,7 +20,7 @@ LOST_MS_MAX = 10_000  # what a report covers at most: less is not worth a doubt
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """A time for which a node's usage is not known, by its own clock."""
+    """A time for which a node's usage is not known, by our clock: rather too long than too short."""
 
     from_ms: int
     to_ms: int
@@ -121,7 +121,8 @@ def advanced(node: Node, span: Span, now_s: int) -> Step:
     known = node.usage_to_ms
     if known is None or span.from_ms > known or span.epoch != node.usage_epoch:
         if known is not None and span.from_ms > known:
-            gaps = (*gaps, Gap(known, span.from_ms))
+            skew_ms = node.clock_skew_ms or 0
+            gaps = (*gaps, Gap(known - max(0, skew_ms), span.from_ms - min(0, skew_ms)))
         known = span.from_ms
     began = span.from_ms if node.usage_from_ms is None else node.usage_from_ms
     after = replace(
