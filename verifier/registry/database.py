@@ -131,7 +131,7 @@ def create_registry(place: Home | str, *, peppers: Sequence[str], now_s: int) ->
         with faults(), engine.connect().execution_options(writes=True) as connection, connection.begin():
             if is_postgres(connection):
                 connection.execute(select(func.pg_advisory_xact_lock(FOUNDING_LOCK)))
-            schema.metadata.create_all(connection)
+            _create_tables(connection)
             store_id = connection.scalar(select(schema.registry.c.store_id))
             if store_id is None:
                 store_id = "st_" + secrets.token_hex(10)
@@ -139,6 +139,14 @@ def create_registry(place: Home | str, *, peppers: Sequence[str], now_s: int) ->
     finally:
         engine.dispose()
     return str(store_id)
+
+
+def _create_tables(connection: Connection) -> None:
+    from verifier.registry import migrating  # only who founds or upgrades pays for alembic
+
+    if not inspect(connection).has_table(schema.registry.name):
+        schema.metadata.create_all(connection)
+        migrating.stamp(connection)
 
 
 def _address(place: Home | str) -> str:
@@ -160,6 +168,15 @@ def _other_format(found: int) -> Conflict | Unavailable:
             hint="upgrade it, after a backup: verifier registry upgrade",
             code="REGISTRY_TOO_OLD",
         )
+    return too_new(found)
+
+
+def too_new(found: int) -> Unavailable:
+    """Return the error that says that a registry was made by a newer verifier.
+
+    Args:
+        found: its format.
+    """
     return Unavailable(
         f"the registry has format {found}, this verifier knows up to {schema.SCHEMA}",
         hint="use the verifier that made it, or a newer one",
