@@ -40,7 +40,8 @@ LAST_USED_STEP_S = 3600  # a version that is not watched moves its last use no m
 reported = Table(
     "reported",
     MetaData(),  # its own: it is no part of the registry
-    Column("version_ordinal", schema.Ordinal, primary_key=True, autoincrement=False),
+    # Not a key: with an index on it SQLite goes through all versions to look each up here.
+    Column("version_ordinal", BigInteger, nullable=False),
     Column("valid", BigInteger, nullable=False),
     Column("refused", BigInteger, nullable=False),
     Column("used_at", BigInteger),  # no call answered VALID was later; NULL: none was
