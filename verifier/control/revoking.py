@@ -48,7 +48,7 @@ def revoke_version(
         act.audit(
             "key.revoke", client_id=after.client_id, key_id=key_id,
             version=changed[0].number if len(changed) == 1 else None, reason=reason.name.lower(), count=len(changed),
-            versions=[[version.ordinal, version.ordinal] for version in changed], **accounts.change_of(before, after),
+            revoked=[[version.ordinal, version.ordinal] for version in changed], **accounts.change_of(before, after),
         )  # fmt: skip
         for version in changed:
             act.emit(
