@@ -157,37 +157,37 @@ def move_last_used(connection: Connection) -> None:
     )
 
 
-def _awaited() -> ColumnElement[bool]:
-    """Tell whether an overlap may wait for the first use of a version: it stands in the place of another."""
+def _is_first() -> ColumnElement[bool]:
+    """Tell whether a use is earlier than any known: nodes report in any order."""
+    return and_(_r.first_at.is_not(None), or_(_v.first_used_at.is_(None), _v.first_used_at > _r.first_at))
+
+
+def _is_successor() -> ColumnElement[bool]:
+    """Tell whether a version took the place of another, whose overlap may wait for its first use."""
     before = schema.versions.alias("before")
-    return and_(
-        _v.first_used_at.is_(None),
-        exists().where(before.c.key_ordinal == _v.key_ordinal, before.c.superseded_by == _v.number),
-    )
+    return exists().where(before.c.key_ordinal == _v.key_ordinal, before.c.superseded_by == _v.number)
 
 
 def awaited(connection: Connection) -> Sequence[Row[Any]]:
-    """Return (key_id, number, first_at) of versions in the report that others may wait for to be used."""
+    """Return (key_id, number, first_at) of the report's first uses for which an overlap may be waiting."""
     query: Select[Any] = (
         select(schema.keys.c.key_id, _v.number, _r.first_at)
         .join(schema.versions, _v.ordinal == _r.version_ordinal)
         .join(schema.keys, schema.keys.c.ordinal == _v.key_ordinal)
-        .where(_r.first_at.is_not(None), _awaited())
+        .where(_is_first(), _is_successor())
         .order_by(_r.version_ordinal)
     )
     return connection.execute(query).all()
 
 
 def set_first_used(connection: Connection) -> None:
-    """Note the first use of the report's versions, but of those that are :func:`awaited`."""
+    """Note the first use of the report's versions, but for those that are :func:`awaited`."""
     floor = case((_v.not_before > _v.issued_at, _v.not_before), else_=_v.issued_at)
     connection.execute(
         update(schema.versions)
         .values(first_used_at=case((_r.first_at > floor, _r.first_at), else_=floor))
-        .where(
-            _v.ordinal == _r.version_ordinal, _r.first_at.is_not(None), _v.first_used_at.is_(None), ~_awaited()
-        )
-    )  # fmt: skip
+        .where(_v.ordinal == _r.version_ordinal, _is_first(), ~_is_successor())
+    )
 
 
 # --- From where ------------------------------------------------------------------------------------------------------
