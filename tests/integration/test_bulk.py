@@ -12,7 +12,6 @@ from sqlalchemy import inspect
 from tests.support.acts import act
 from verifier import tokens
 from verifier.control import directory, issuing
-from verifier.control.founding import found
 from verifier.control.records import encoded
 from verifier.control.terms import Terms
 from verifier.errors import Conflict, InvalidInput, NotFound, Unavailable
@@ -25,10 +24,8 @@ TERMS = Terms(scopes=("read", "trade"), rules=("10.0.0.0/8",), metadata={"tier":
 
 
 @pytest.fixture
-def registry(tmp_path: Path) -> Iterator[Registry]:
-    home = Home(tmp_path / "home")
-    found(home)
-    with open_registry(home) as registry:
+def registry(registry_place: Home) -> Iterator[Registry]:
+    with open_registry(registry_place) as registry:
         act(registry, directory.create_client, "acme")
         yield registry
 

@@ -13,7 +13,6 @@ from tests.support.acts import act
 from verifier import tokens
 from verifier.control import digests, directory, importing
 from verifier.control.digests import BadRow, Row
-from verifier.control.founding import found
 from verifier.control.importing import ImportReport, ImportRequest, import_digests
 from verifier.control.terms import Terms
 from verifier.errors import InvalidInput, NotFound
@@ -29,10 +28,8 @@ def digest(text: str) -> str:
 
 
 @pytest.fixture
-def registry(tmp_path: Path) -> Iterator[Registry]:
-    home = Home(tmp_path / "home")
-    found(home)
-    with open_registry(home) as registry:
+def registry(registry_place: Home) -> Iterator[Registry]:
+    with open_registry(registry_place) as registry:
         act(registry, directory.create_client, "acme")
         yield registry
 

@@ -12,6 +12,7 @@ import time
 import pytest
 
 from tests.support.acts import act
+from tests.support.databases import back_up
 from tests.support.homes import add_keys, make_home
 from verifier.cli._app import main
 from verifier.control import clients, issuing, keys, revoking
@@ -32,9 +33,10 @@ from verifier.vocabulary import RevocationReason
 NOW = 1_800_000_000
 
 
-@pytest.fixture
-def home(quick_path):
-    return make_home(quick_path / "home")
+@pytest.fixture(params=["sqlite", "postgresql"])
+def home(quick_path, request):
+    url = request.getfixturevalue("postgres_url") if request.param == "postgresql" else None
+    return make_home(quick_path / "home", registry=url)
 
 
 def refused(code, home, **options):
@@ -205,12 +207,12 @@ def test_a_clock_that_went_back_is_refused_unless_forced(home):
     assert NOW - 1 == publish(home, now_s=NOW - 1, allow_clock_back=True).manifest.published_at
 
 
-def test_a_restored_registry_is_refused(home, quick_path):
+def test_a_restored_registry_is_refused(home):
     publish(home)
-    shutil.copy(home.registry_file, quick_path / "backup.db")
+    restore = back_up(home)
     add_keys(home)
     publish(home)
-    shutil.copy(quick_path / "backup.db", home.registry_file)
+    restore()
     error = refused("REGISTRY_BEHIND", home)
     assert {"registry": 1, "store": 2} == error.details
     assert error.hint
@@ -222,23 +224,23 @@ def intend(home, revision, digest):
         intents.set_intent(connection, intents.Intent(revision, digest, 4), expected=1)
 
 
-def test_a_publication_that_the_registry_intended_is_adopted(home, quick_path):
+def test_a_publication_that_the_registry_intended_is_adopted(home):
     publish(home)
     add_keys(home)
-    shutil.copy(home.registry_file, quick_path / "backup.db")
+    restore = back_up(home)
     manifest = publish(home).manifest
-    shutil.copy(quick_path / "backup.db", home.registry_file)
+    restore()
     intend(home, 2, digest_of(manifest.to_bytes()))
     assert (False, 2) == (publish(home).changed, state_of(home).last_revision)
 
 
 @pytest.mark.parametrize(("revision", "digest"), [(2, "0" * 64), (3, None)])
-def test_a_publication_that_the_registry_did_not_intend_is_refused(home, quick_path, revision, digest):
+def test_a_publication_that_the_registry_did_not_intend_is_refused(home, revision, digest):
     publish(home)
     add_keys(home)
-    shutil.copy(home.registry_file, quick_path / "backup.db")
+    restore = back_up(home)
     manifest = publish(home).manifest
-    shutil.copy(quick_path / "backup.db", home.registry_file)
+    restore()
     intend(home, revision, digest or digest_of(manifest.to_bytes()))
     refused("REGISTRY_BEHIND", home)
     assert [1, 2] == Store(home.store).revisions()
@@ -362,7 +364,7 @@ from verifier.errors import Conflict
 from verifier.store.home import Home
 sys.stdin.readline()
 try:
-    print(publish(Home(Path(sys.argv[1])), now_s=int(sys.argv[2])).changed)
+    print(publish(Home(Path(sys.argv[1]), sys.argv[3]), now_s=int(sys.argv[2])).changed)
 except Conflict as error:
     print(error.code)
 """
@@ -370,8 +372,8 @@ except Conflict as error:
 
 def test_publishers_at_once_make_one_publication(home):
     racers = [
-        subprocess.Popen([sys.executable, "-c", RACER, str(home.folder), str(NOW)], text=True, stdin=subprocess.PIPE,
-                         stdout=subprocess.PIPE)
+        subprocess.Popen([sys.executable, "-c", RACER, str(home.folder), str(NOW), home.registry_url], text=True,
+                         stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         for _ in range(4)
     ]
     for racer in racers:

@@ -15,15 +15,17 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 
 import psycopg
 import pytest
+from sqlalchemy import delete, insert, select
 
 from verifier.control.founding import found
+from verifier.registry import schema
 from verifier.registry.database import Registry, open_registry
 from verifier.store.home import Home
 
@@ -139,6 +141,27 @@ class PostgresServer:
                     self.stop()
                     raise AssertionError(f"PostgreSQL did not start:\n{(self.folder / 'log').read_text()}") from None
                 time.sleep(0.02)
+
+
+def back_up(home: Home) -> Callable[[], None]:
+    """Back up a home's registry as an operator would, and return what restores it; nobody may have it open."""
+    if not home.external:
+        copy = home.registry_file.with_name("registry.db.test-backup")
+        shutil.copy(home.registry_file, copy)
+        return lambda: shutil.copy(copy, home.registry_file) and None
+    tables = schema.metadata.sorted_tables
+    with open_registry(home) as registry, registry.read() as connection:
+        rows = {table: [dict(row) for row in connection.execute(select(table)).mappings()] for table in tables}
+
+    def restore() -> None:
+        with open_registry(home) as registry, registry.write() as connection:
+            for table in reversed(tables):
+                connection.execute(delete(table))
+            for table in tables:
+                if rows[table]:
+                    connection.execute(insert(table), rows[table])
+
+    return restore
 
 
 def _die_with_parent() -> None:

@@ -14,9 +14,9 @@ from verifier.store.home import Home
 from verifier.store.secrets import Secrets
 
 
-def make_home(folder: Path, keys: int = 3) -> Home:
-    """Found a home with the client ``acme`` and so many keys of the scope ``read``."""
-    home = Home(folder)
+def make_home(folder: Path, keys: int = 3, registry: str | None = None) -> Home:
+    """Found a home with the client ``acme`` and keys of the scope ``read``; its registry may be in a database."""
+    home = Home(folder, registry)
     found(home)
     with open_registry(home) as registry:
         act(registry, clients.create_client, "acme")
