@@ -97,6 +97,12 @@ def keys_with_policy(connection: Connection, client_ordinal: int) -> Iterator[Ke
         after = page[-1].ordinal
 
 
+def keys_at(connection: Connection, ordinals: Sequence[int]) -> list[Key]:
+    """Return the keys of some ordinals, a page of them at most, with all their versions, in the order of their making."""
+    query = _KEY_SELECT.where(schema.keys.c.ordinal.in_(ordinals)).order_by(schema.keys.c.ordinal)
+    return list(_with_versions(connection, connection.execute(query).all()))
+
+
 def _with_versions(connection: Connection, rows: Sequence[Row[Any]]) -> Iterator[Key]:
     query = (
         select(schema.versions.c.key_ordinal, *_VERSION_COLUMNS)
