@@ -13,4 +13,8 @@ class Comparison:
         is_wider: Callable[[bytes, bytes], bool],
         tell: Callable[[list[str], bytes, bytes], bool] | None = None,
         progress: Callable[[int], None] | None = None,
+        lost: list[int] | None = None,
+        *,
+        dormant: bool = False,
     ) -> dict[str, int]: ...
+    def differing(self, at_most: int) -> list[tuple[bytes, bytes | None, bytes | None]]: ...

@@ -23,6 +23,7 @@ cdef enum:
     FILES_MAX = 2
     NO_TIME = 0xFFFFFFFF
     STEPS_BETWEEN_WORDS = 1 << 18
+    AT_ORDINAL = 40            # of the version
 
     GAINED = 1
     LOST = 2
@@ -49,7 +50,7 @@ ctypedef struct side_t:
     uint32_t end
 
 ctypedef struct counts_t:
-    uint64_t before_active, after_active, dead_on_arrival, gained, lost, widened, extended, denied
+    uint64_t before_active, after_active, after_records, dead_on_arrival, gained, lost, widened, extended, denied
 
 
 cdef bint is_whole(const uint8_t* record, size_t length) noexcept nogil:
@@ -133,8 +134,13 @@ cdef bint same_powers(const uint8_t* one, const uint8_t* other) noexcept nogil:
     return memcmp(one + RECORD_FIXED_BYTES + l1, other + RECORD_FIXED_BYTES + m1, length) == 0
 
 
-cdef int changes_of(const side_t* old, const side_t* new) noexcept nogil:
-    # What callers notice; a side whose record is missing is neither active nor denied.
+cdef bint same_record(const side_t* one, const side_t* other) noexcept nogil:
+    return one.length == other.length and memcmp(one.key, other.key, KEY_BYTES + one.length) == 0
+
+
+cdef int changes_of(const side_t* old, const side_t* new, bint dormant) noexcept nogil:
+    # What callers notice; a side whose record is missing is neither active nor denied. Powers are compared where both
+    # are active, and `dormant` asks for those of all others too.
     cdef int found = 0
     if new.active and not old.active:
         found |= GAINED
@@ -145,6 +151,7 @@ cdef int changes_of(const side_t* old, const side_t* new) noexcept nogil:
     if old.active and new.active:
         if new.end > old.end:
             found |= EXTENDED
+    if (old.active and new.active) or (dormant and old.key != NULL and new.key != NULL):
         if not same_powers(old.key + KEY_BYTES, new.key + KEY_BYTES):
             found |= POWERS
     return found
@@ -178,6 +185,8 @@ cdef class Comparison:
     cdef side_t old, new
     cdef counts_t counts
     cdef uint64_t steps
+    cdef int order             # of the sides' present tags: which of them moves next
+    cdef bint dormant
     cdef list records          # how many each file should have: of `before`, of `after`
     cdef object kept           # the switches, which the sides point into
 
@@ -205,7 +214,7 @@ cdef class Comparison:
         side.bits = bits
         return 0
 
-    def run(self, int64_t now_s, is_wider, tell=None, progress=None) -> dict:
+    def run(self, int64_t now_s, is_wider, tell=None, progress=None, list lost=None, *, bint dormant=False) -> dict:
         """Compare to the end; once.
 
         Args:
@@ -214,6 +223,8 @@ cdef class Comparison:
             tell: called with the names of a version's changes, its tag head and its record, the newer if there are
                 two; None: nobody wants to know. It returns whether it wants to be told more.
             progress: called with the number of tags done, now and then.
+            lost: gets the ordinals of the versions that are lost.
+            dormant: judge the powers of versions that are not active, too: whoever lifts their denial meets them.
 
         Returns:
             The counts by name.
@@ -225,21 +236,20 @@ cdef class Comparison:
         cdef side_t* old = &self.old
         cdef side_t* new = &self.new
         cdef side_t* newest
-        cdef int order = 0, found, result = SCAN_RECORD
+        cdef int order, found, result
         cdef bint told = tell is not None
+        self.dormant = dormant
         with nogil:
             while True:
-                # Both sides move after a pair; the one that lay lower moves alone after a single.
-                if order <= 0:
-                    result = advance(old, now)
-                if result >= 0 and order >= 0:
-                    result = advance(new, now)
-                if result < 0 or (old.key == NULL and new.key == NULL):
+                result = self._next(now)
+                if result <= 0:
                     break
-                order = -1 if new.key == NULL else 1 if old.key == NULL else memcmp(old.key, new.key, KEY_BYTES)
+                order = self.order
                 found = self._step(order)
-                if found & POWERS or (found and told):
+                if found & POWERS or (found and told) or (found & LOST and lost is not None):
                     with gil:
+                        if found & LOST and lost is not None:
+                            lost.append(load32(old.key + KEY_BYTES + AT_ORDINAL))
                         if found & POWERS:
                             found ^= POWERS
                             if is_wider((<const char*>old.key + KEY_BYTES)[:old.length],
@@ -260,6 +270,55 @@ cdef class Comparison:
         self._check(result)
         return dict(self.counts)
 
+    def differing(self, size_t at_most) -> list:
+        """Return the next records that differ, as (tag head, record before, record after); None where one is missing.
+
+        Args:
+            at_most: how many; an empty list means that the end was reached.
+
+        Raises:
+            UnsoundPublication: a file is damaged.
+        """
+        cdef list found = []
+        cdef int result = SCAN_RECORD
+        cdef const side_t* old = &self.old
+        cdef const side_t* new = &self.new
+        while <size_t>len(found) < at_most:
+            with nogil:
+                result = self._next_different()
+            if result <= 0:
+                self._check(result)
+                break
+            key = (<const char*>(new.key if self.order >= 0 else old.key))[:KEY_BYTES]
+            found.append((
+                key,
+                (<const char*>old.key + KEY_BYTES)[:old.length] if self.order <= 0 else None,
+                (<const char*>new.key + KEY_BYTES)[:new.length] if self.order >= 0 else None,
+            ))
+        return found
+
+    cdef int _next(self, uint32_t now_s) noexcept nogil:
+        # Both sides move after a pair; the one that lay lower moves alone after a single.
+        cdef int result = SCAN_RECORD
+        if self.order <= 0:
+            result = advance(&self.old, now_s)
+        if result >= 0 and self.order >= 0:
+            result = advance(&self.new, now_s)
+        if result < 0:
+            return result
+        if self.old.key == NULL and self.new.key == NULL:
+            return SCAN_END
+        self.order = (-1 if self.new.key == NULL else 1 if self.old.key == NULL
+                      else memcmp(self.old.key, self.new.key, KEY_BYTES))
+        return SCAN_RECORD
+
+    cdef int _next_different(self) noexcept nogil:
+        cdef int result
+        while True:
+            result = self._next(0)
+            if result <= 0 or self.order != 0 or not same_record(&self.old, &self.new):
+                return result
+
     cdef int _step(self, int order) noexcept nogil:
         # Judges the present pair; a side that lies ahead of the other has no part in it.
         cdef side_t nothing
@@ -274,8 +333,9 @@ cdef class Comparison:
         self.counts.before_active += old.active
         self.counts.after_active += new.active
         if new.key != NULL:
+            self.counts.after_records += 1
             self.counts.dead_on_arrival += new.end <= load32(new.key + KEY_BYTES + AT_NOT_BEFORE)
-        return changes_of(old, new)
+        return changes_of(old, new, self.dormant)
 
     def _check(self, int result) -> None:
         found = [[self.old.found[i] for i in range(self.old.files)], [self.new.found[i] for i in range(self.new.files)]]

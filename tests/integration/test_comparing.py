@@ -73,7 +73,8 @@ def judged(world, number):
 
 
 def oracle(before, after):
-    counts = dict.fromkeys(("gained", "lost", "denied", "extended", "widened", "before_active", "after_active"), 0)
+    counts = dict.fromkeys(("gained", "lost", "denied", "extended", "widened", "before_active", "after_active",
+                            "lost_used_24h", "denials_kept"), 0)  # fmt: skip
     for number in set(before[0]) | set(after[0]):
         (was, was_denied, was_end), (now, now_denied, now_end) = judged(before, number), judged(after, number)
         counts["before_active"] += was

@@ -2,7 +2,7 @@
 
 import ipaddress
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -13,6 +13,10 @@ from verifier.keyring.reader import KeyringFile
 from verifier.keyring.records import Record, decode_record
 
 REMEMBERED_MAX = 10_000
+PAIRS_AT_ONCE = 4096
+_NO_COUNTS = ("examples", "after_records")
+
+Pair = tuple[bytes, bytes | None, bytes | None]
 
 _LENGTHS = struct.Struct("<HH")
 _AT_RULES, _AT_LENGTHS, _FIXED_BYTES, _RULE_BYTES = 19, 48, 52, 17
@@ -41,7 +45,10 @@ class Difference:
         widened: active in both, with more scopes or addresses.
         extended: active in both, with a later end.
         denied: in both, and revoked or switched off in the second only.
+        lost_used_24h: of the lost ones, those used in the 24 hours before; only a registry knows.
+        denials_kept: revocations and switches of now that a rollback did not lift.
         examples: some of these changes.
+        after_records: records of the second.
     """
 
     before_active: int = 0
@@ -52,11 +59,14 @@ class Difference:
     widened: int = 0
     extended: int = 0
     denied: int = 0
+    lost_used_24h: int = 0
+    denials_kept: int = 0
     examples: tuple[Change, ...] = ()
+    after_records: int = 0
 
     def counts(self) -> dict[str, int]:
         """Return the numbers by name."""
-        return {item.name: getattr(self, item.name) for item in fields(self) if item.name != "examples"}
+        return {item.name: getattr(self, item.name) for item in fields(self) if item.name not in _NO_COUNTS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +84,8 @@ def compare(
     *,
     examples_max: int = 0,
     progress: Progress = silent,
+    lost: list[int] | None = None,
+    dormant: bool = False,
 ) -> Difference:
     """Compare the records of two publications, in the order of their tags; 10 million take seconds.
 
@@ -83,6 +95,8 @@ def compare(
         now_s: seconds since 1970 at which both are judged.
         examples_max: how many changes to name.
         progress: told ``compare``, how many tags are done, and about how many there are.
+        lost: gets the ordinals of the versions that are lost.
+        dormant: count as widened what is not active, too: whoever lifts its denial meets it.
 
     Raises:
         NotFound: a file is missing.
@@ -101,11 +115,27 @@ def compare(
         comparison = Comparison(_files(old), _switches(old), _files(new), _switches(new))
         counts = comparison.run(
             now_s,
-            _Widening(),
+            Widening(),
             tell if examples_max else None,
             lambda done: progress("compare", min(done, total), total),
+            lost,
+            dormant=dormant,
         )
     return Difference(**counts, examples=tuple(examples[:examples_max]))
+
+
+def differing(before: Keyrings | None, after: Keyrings) -> Iterator[Pair]:
+    """Yield what differs between two publications as (tag head, record before, record after), None for no record.
+
+    Raises:
+        NotFound: a file is missing.
+        UnsoundPublication: a file is damaged.
+    """
+    with ExitStack() as stack:
+        old, new = (_opened(stack, side) for side in (before, after))
+        comparison = Comparison(_files(old), _switches(old), _files(new), _switches(new))
+        while pairs := comparison.differing(PAIRS_AT_ONCE):
+            yield from pairs
 
 
 def _opened(stack: ExitStack, keyrings: Keyrings | None) -> list[KeyringFile]:
@@ -122,14 +152,16 @@ def _switches(side: list[KeyringFile]) -> tuple[bytes, int]:
     return (side[-1].switch_bytes(), side[-1].switch_count) if side else (b"", 0)
 
 
-class _Widening:
-    """Judges pairs of records, remembering the answer: a change in bulk is the same change many times."""
+class Widening:
+    """Tells whether the second of two records may do more, and remembers: a change in bulk is one change many times."""
 
     def __init__(self) -> None:
         self._known: dict[tuple[bytes, bytes], bool] = {}
 
     def __call__(self, before: bytes, after: bytes) -> bool:
         pair = _powers(before), _powers(after)
+        if pair[0] == pair[1]:
+            return False
         if pair not in self._known:
             if len(self._known) >= REMEMBERED_MAX:
                 self._known.clear()
@@ -160,8 +192,6 @@ def _covered(
     known: Sequence[ipaddress.IPv4Network | ipaddress.IPv6Network],
 ) -> bool:
     return any(
-        network.version == other.version
-        and other.prefixlen <= network.prefixlen
-        and network.network_address in other
+        network.version == other.version and other.prefixlen <= network.prefixlen and network.network_address in other
         for other in known
     )

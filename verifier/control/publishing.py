@@ -1,37 +1,31 @@
 """Publishing: from the registry to a signed publication that nodes take up.
 
-The order survives a crash at any point:
-
-1. records, switches and prefixes are read in one transaction, and a keyring is built beside the store's own;
-2. the registry notes the *intent*: the next revision and the digest of its manifest;
-3. keyring, manifest, signature and ``CURRENT`` become durable, one after the other;
-4. the registry notes the revision as its last one.
-
-A publisher that died before ``CURRENT`` moved has published nothing: its number is skipped and its files are removed.
-One that died after that has published: the next publisher knows its own work by the intent, and notes what is missing.
+Usually a publication is the base that nodes have already, and a delta of what changed since: what it costs depends on
+the changes and not on the number of keys. A new base is built when there is none, when the delta has outgrown it, or
+when somebody asks. While the store is held after a rollback, only denials and new keys are published.
 """
 
-import logging
-import time
 from dataclasses import dataclass, replace
 from typing import Any
 
 from verifier import __version__
-from verifier.control.comparing import Difference, Keyrings, compare
+from verifier.control import holding, tombstoning
+from verifier.control.acting import Actor
+from verifier.control.building import Compaction, Content, has_outgrown, of_registry
+from verifier.control.committing import Origin, Work, incomparable, is_whole, keyrings_of, working
+from verifier.control.comparing import Difference, compare
+from verifier.control.holding import Hold, opened
+from verifier.control.pointwise import Outlook, compare_on_base
 from verifier.control.progress import Progress, silent
-from verifier.errors import Conflict, NotFound, Unavailable, UnsoundPublication, VerifierError
-from verifier.keyring.builder import build_keyring
-from verifier.keyring.description import KeyringDescription
-from verifier.registry import intents, queries
-from verifier.registry.database import Registry, open_registry
+from verifier.errors import Conflict, NotFound, UnsoundPublication
+from verifier.registry import activity, queries
+from verifier.registry.activity import Activity
+from verifier.registry.database import Registry
+from verifier.registry.intents import Base, Outcome
 from verifier.store.home import Home
-from verifier.store.layout import Store
-from verifier.store.manifest import Manifest, digest_of, time_text
-from verifier.store.secrets import Secrets
-from verifier.store.signing import SigningKey, Trust
-from verifier.store.writer import Publisher
+from verifier.store.manifest import Manifest, TombstoneFile, time_text
 
-_log = logging.getLogger(__name__)
+__all__ = ["Compaction", "DropGuard", "Receipt", "keyrings_of", "publish"]
 
 DROP_SHARE = 0.2
 DROP_RECORDS_MIN = 10
@@ -56,17 +50,21 @@ class DropGuard:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What a publication did.
+    """What a publication did, or would do.
 
     Attributes:
-        manifest: the current publication, new or not.
+        manifest: the current publication, new or not; with ``dry_run`` the one that would be.
         changed: whether it is new.
         difference: to the publication before.
+        committed_at_ms: when it became current, in milliseconds since 1970; None unless it is new.
+        audit_id: its entry in the audit log; None unless it is new.
     """
 
     manifest: Manifest
     changed: bool
     difference: Difference
+    committed_at_ms: int | None = None
+    audit_id: str | None = None
 
     @property
     def revision(self) -> int:
@@ -88,30 +86,77 @@ class Receipt:
             "tombstones": sum(file.count for file in manifest.tombstones),
             "delta": {"records": delta.records, "bytes": delta.bytes} if delta else None,
             "difference": {
-                "gained": difference.gained, "lost": difference.lost, "lost_used_24h": 0,
-                "widened": difference.widened, "extended": difference.extended, "denials_kept": 0,
+                "gained": difference.gained, "lost": difference.lost, "lost_used_24h": difference.lost_used_24h,
+                "widened": difference.widened, "extended": difference.extended,
+                "denials_kept": difference.denials_kept,
             },
             "nodes": {"expected": 0, "behind": []},
             "propagation_ms": None,
         }  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class _Origin:
-    """What a publication starts from: the registry's facts, and the publication that is current."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """How a publication shall be made.
+
+    Attributes:
+        allow_drop: even if many active keys are lost, or if the publication before cannot be compared with.
+        allow_clock_back: even if the clock is behind the publication before.
+        guard: how many active keys may be lost without ``allow_drop``.
+        dry_run: only tell what it would do.
+        examples_max: how many changes to name.
+        dormant: count as widened what is not active, too.
+    """
+
+    allow_drop: bool = False
+    allow_clock_back: bool = False
+    guard: DropGuard = DropGuard()
+    dry_run: bool = False
+    examples_max: int = 0
+    dormant: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draft:
+    """A publication that is built, and not published yet.
+
+    Attributes:
+        state: of the registry when its records were read.
+        content: its keyrings.
+        tombstones: their files.
+        base: a new base of the registry, if there is one.
+        hold: the revision whose content it has; None unless it is held.
+        held_since: the revision that began the hold; 0 is this one.
+        drop_newer: held, and versions issued since are refused.
+        action: for the audit log.
+        denials_kept: by a rollback.
+    """
 
     state: queries.State
-    revision: int
-    manifest: Manifest | None
-    digest: str | None
+    content: Content
+    tombstones: tuple[TombstoneFile, ...]
+    base: Base | None = None
+    hold: int | None = None
+    held_since: int = 0
+    drop_newer: bool = False
+    action: str = "publication.publish"
+    denials_kept: int = 0
 
 
 def publish(
     home: Home,
     *,
+    registry: Registry | None = None,
+    actor: Actor | None = None,
+    resume: bool = False,
+    held_ok: bool = False,
+    rebase: bool = False,
+    compaction: Compaction | None = None,
     allow_drop: bool = False,
     allow_clock_back: bool = False,
     guard: DropGuard | None = None,
+    dry_run: bool = False,
+    examples_max: int = 0,
     progress: Progress = silent,
     now_s: int | None = None,
 ) -> Receipt:
@@ -119,9 +164,18 @@ def publish(
 
     Args:
         home: the ``--store`` folder.
+        registry: the folder's, if it is open already: a process that publishes often saves most of the time so.
+        actor: who publishes; the user of this process when None.
+        resume: end a hold, and publish the registry again.
+        held_ok: while the store is held, publish denials and new keys; without it that is refused. Commands that change
+            something say so, as what they did shall be served.
+        rebase: build a new base, whatever the size of the delta.
+        compaction: when to build one by itself.
         allow_drop: publish even if many active keys are lost, or if the publication before cannot be compared with.
         allow_clock_back: publish even if the clock is behind the publication before.
         guard: how many active keys may be lost without ``allow_drop``.
+        dry_run: change nothing; tell what would be published.
+        examples_max: how many changes to name.
         progress: called with a stage, how much of it is done, and how much there is.
         now_s: the time of the publication, seconds since 1970; the clock's when None.
 
@@ -131,242 +185,237 @@ def publish(
         Unavailable: the disk or the database refused.
         UnsoundPublication: what was built, or the publication before, is not sound.
     """
-    secrets = Secrets(home.secrets)
-    key, trust = secrets.signing_key(), secrets.trust()
-    if key.key_id not in trust.key_ids:
-        raise Conflict(
-            f"nodes would refuse what signing key {key.key_id} signs: it is not in {secrets.trusted_path}",
-            hint="add its public key to the trusted ones, on the nodes first",
-            code="NOT_TRUSTED",
-        )
-    with open_registry(home) as registry, Publisher(Store(home.store)) as publisher:
-        work = _Work(registry, publisher, key, trust, int(time.time()) if now_s is None else now_s, progress)
-        return work.run(guard or DropGuard(), allow_drop=allow_drop, allow_clock_back=allow_clock_back)
-
-
-@dataclass(slots=True)
-class _Work:
-    """One publication in the making, under the publisher's lock."""
-
-    registry: Registry
-    publisher: Publisher
-    key: SigningKey
-    trust: Trust
-    now_s: int
-    progress: Progress
-
-    def run(self, guard: DropGuard, *, allow_drop: bool, allow_clock_back: bool) -> Receipt:
-        """Carry it out; arguments as for :func:`publish`."""
-        self._settle()
-        origin = self._origin(allow_drop)
-        if origin.manifest is not None and self.now_s < origin.manifest.published_at and not allow_clock_back:
-            raise Conflict(
-                f"the clock says {time_text(self.now_s)}, but revision {origin.revision} was published at "
-                f"{time_text(origin.manifest.published_at)}",
-                hint="set the clock right, or publish with --allow-clock-back",
-                code="CLOCK_BACK",
-            )
-        state, base = self._build()
-        if state.last_revision != origin.revision:
-            raise Conflict("the registry changed its revision meanwhile", hint="publish again", code="REGISTRY_BEHIND")
-        manifest = self._manifest(origin, base)
-        if origin.manifest is not None and manifest.content() == origin.manifest.content():
-            self._confirm(origin.manifest, state)
+    wish = Wish(allow_drop=allow_drop, allow_clock_back=allow_clock_back, guard=guard or DropGuard(), dry_run=dry_run,
+                examples_max=examples_max)  # fmt: skip
+    with working(home, registry=registry, actor=actor, now_s=now_s, progress=progress) as work:
+        origin = work.origin(go_on=allow_drop)
+        work.check_clock(origin, allow_back=allow_clock_back)
+        held = origin.state.hold is not None
+        if held and not resume and not held_ok:
+            raise _is_held(origin.state)
+        if not (rebase or (held and resume)) and _nothing_to_do(work, origin):
+            assert origin.manifest is not None
             return Receipt(origin.manifest, False, Difference())
-        difference = self._compared(origin, base, allow_drop)
-        manifest = replace(
-            manifest,
-            active=difference.after_active,
-            dead_on_arrival=difference.dead_on_arrival,
-            drop_override=self._overrides(guard, origin, base, difference, allow_drop),
+        if held and not resume:
+            return conclude(work, origin, _held(work, origin, dry_run=dry_run), wish)
+        draft = of_now(work, origin, compaction or Compaction(), rebase=rebase, dry_run=dry_run)
+        return conclude(work, origin, replace(draft, action="publication.resume") if held else draft, wish)
+
+
+def of_now(work: Work, origin: Origin, compaction: Compaction, *, rebase: bool, dry_run: bool) -> Draft:
+    """Build what the registry says, on its base if that will do."""
+    base = work.registry_base(origin)
+    with work.registry.read() as connection:
+        delta = origin.manifest.delta if origin.manifest else None
+        if (
+            base is None
+            or rebase
+            or has_outgrown(connection, origin.state, base, delta=delta, now_s=work.now_s, compaction=compaction)
+        ):
+            base = None
+    if not dry_run:
+        _unite(work, origin, rebase=base is None)
+    with work.registry.read() as connection:
+        state = _same_revision(queries.state(connection), origin)
+        content, noted = of_registry(work.builder, connection, state, base, work.now_s)
+        tombstones = tombstoning.write_files(
+            connection, work.store, origin.manifest, work.builder.folder, rebase=base is None
         )
-        self._commit(origin, manifest, state.changes)
+    return Draft(state=state, content=content, tombstones=tombstones, base=noted)
+
+
+def conclude(work: Work, origin: Origin, draft: Draft, wish: Wish) -> Receipt:
+    """Compare a draft with what is published, and publish it if anything changed and nothing speaks against it.
+
+    Raises:
+        Conflict: ``DROP_GUARD``, or the registry is at another revision by now.
+        UnsoundPublication: the publication before cannot be compared with.
+    """
+    manifest = _manifest(work, origin, draft)
+    before = origin.manifest
+    if before is not None and manifest.content() == before.content():
+        return _unchanged(work, before, draft, wish)
+    outlook = _outlook(work, origin, draft.content, wish)
+    if before is not None and not outlook.effective and _alike(manifest, before):
+        return _unchanged(work, before, draft, wish)
+    difference = replace(
+        outlook.difference,
+        lost_used_24h=outlook.difference.lost_used_24h + _used_lately(work, outlook.lost),
+        denials_kept=draft.denials_kept,
+    )
+    manifest = replace(
+        manifest, records=outlook.records, active=difference.after_active, dead_on_arrival=difference.dead_on_arrival
+    )
+    if wish.dry_run:
         return Receipt(manifest, True, difference)
-
-    def _confirm(self, current: Manifest, state: queries.State) -> None:
-        """Note that what is published is what the registry says; put its keyring back if that was lost."""
-        try:
-            keyrings_of(self.publisher.store, current)
-        except (NotFound, UnsoundPublication):
-            self._install(current.base)
-        if state.pending_changes:
-            self._note(current.revision, current.revision, state.changes)
-
-    def _settle(self) -> None:
-        """Bring registry and store together after a publisher that died, or refuse if they do not belong together."""
-        with self.registry.read() as connection:
-            last, intent = queries.state(connection).last_revision, intents.intent(connection)
-        store = self.publisher.store
-        current = store.current() or 0
-        if intent is not None and intent.revision > last:
-            if current == last:  # it died before CURRENT moved
-                self.publisher.discard(intent.revision, intent.digest)
-            elif current == intent.revision and digest_of(store.manifest_bytes(current)) == intent.digest:
-                self._note(current, last, intent.changes)
-                last = current
-        if current != last:
-            raise _apart(last, current)
-
-    def _origin(self, allow_drop: bool) -> _Origin:
-        """Read what is current; a damaged manifest is a reason to stop, unless a person said to go on."""
-        with self.registry.read() as connection:
-            state = queries.state(connection)
-        if state.hold is not None:
-            raise Conflict(
-                f"the store is held at revision {state.hold} after a rollback", hint="resume first", code="HELD"
-            )
-        revision = self.publisher.store.current() or 0
-        if not revision:
-            return _Origin(state, 0, None, None)
-        data = self.publisher.store.manifest_bytes(revision)
-        try:
-            manifest = self.publisher.store.publication(revision, self.trust)
-        except UnsoundPublication as error:
-            if not allow_drop:
-                raise _incomparable(error) from error
-            return _Origin(state, revision, None, digest_of(data))
-        if manifest.store_id != state.store_id:
-            raise Conflict(
-                f"the store belongs to {manifest.store_id}, the registry to {state.store_id}",
-                hint="give the folder whose registry and store belong together",
-                code="OTHER_STORE",
-            )
-        return _Origin(state, revision, manifest, digest_of(data))
-
-    def _build(self) -> tuple[queries.State, KeyringDescription]:
-        """Build a keyring from one state of the registry."""
-        with self.registry.read() as connection:
-            state = queries.state(connection)
-            versions, clients = queries.ordinals(connection)
-            base = build_keyring(
-                self.publisher.building,
-                queries.iterate_records(connection),
-                peppers=state.peppers,
-                prefixes=queries.prefix_modes(connection),
-                accepts_foreign=state.accepts_foreign,
-                clients_off=queries.clients_off(connection),
-                client_count=clients,
-                expected=versions,
-                progress=self.progress,
-            )
-        return state, base
-
-    def _manifest(self, origin: _Origin, base: KeyringDescription) -> Manifest:
-        """Write the manifest, without what only the comparison tells."""
-        with self.registry.read() as connection:
-            intent = intents.intent(connection)
-        revision = max(self.publisher.newest_written(), intent.revision if intent else 0) + 1
-        return Manifest(
-            store_id=origin.state.store_id,
-            revision=revision,
-            content_of=revision,
-            published_at=self.now_s,
-            previous=origin.digest,
-            records=base.records,
-            active=0,
-            base=base,
-            publisher=f"verifier {__version__}",
-        )
-
-    def _compared(self, origin: _Origin, base: KeyringDescription, allow_drop: bool) -> Difference:
-        after = Keyrings(self.publisher.building / f"{base.sha256}.mdb")
-        try:
-            before = keyrings_of(self.publisher.store, origin.manifest) if origin.manifest else None
-            return compare(before, after, self.now_s, progress=self.progress)
-        except (UnsoundPublication, NotFound) as error:
-            if not allow_drop:
-                raise _incomparable(error) from error
-            return compare(None, after, self.now_s, progress=self.progress)
-
-    def _overrides(
-        self,
-        guard: DropGuard,
-        origin: _Origin,
-        base: KeyringDescription,
-        difference: Difference,
-        allow_drop: bool,
-    ) -> bool:
-        """Apply the drop guard; tell whether a person overrode it."""
-        lost, active = difference.lost, difference.before_active
-        if origin.manifest is not None and origin.manifest.base.peppers != base.peppers:
-            lost = max(0, active - difference.after_active)  # other peppers, other tags: only the numbers compare
-        if not guard.trips(lost, active):
-            return False
-        if not allow_drop:
-            raise Conflict(
-                f"{lost} of {active} active keys would be refused from now on",
-                hint="if that is meant: verifier publish --allow-drop",
-                code="DROP_GUARD",
-                details={"lost": lost, "active": active, "share": guard.share},
-            )
-        return True
-
-    def _commit(self, origin: _Origin, manifest: Manifest, changes: int) -> None:
-        data = manifest.to_bytes()
-        signature = self.key.sign(data)
-        # What nodes will check: a publication that they would refuse must not become current.
-        self.trust.verify(data, signature)
-        if Manifest.from_bytes(data) != manifest:
-            raise Unavailable("the manifest does not read back as it was written", code="INTERNAL")
-        with self.registry.write() as connection:
-            wanted = intents.Intent(manifest.revision, digest_of(data), changes)
-            intents.set_intent(connection, wanted, expected=origin.revision)
-        self._install(manifest.base)
-        self.publisher.commit(manifest, signature)
-        try:
-            self._note(manifest.revision, origin.revision, changes)
-        except VerifierError as error:
-            # Nodes take it up already, so it is no failure; the intent lets the next publisher catch up.
-            _log.warning("revision %d is published, but the registry has not noted it: %s", manifest.revision, error)
-
-    def _install(self, keyring: KeyringDescription) -> None:
-        self.publisher.add_keyring(self.publisher.building / f"{keyring.sha256}.mdb", keyring.sha256)
-
-    def _note(self, revision: int, expected: int, changes: int) -> None:
-        with self.registry.write() as connection:
-            queries.set_last_revision(connection, revision, expected=expected, changes=changes)
+    manifest = replace(manifest, drop_override=_overrides(origin, draft.content, difference, wish))
+    outcome = Outcome(
+        next_version=draft.state.next_version, base=draft.base, hold=draft.hold,
+        held_since=None if draft.hold is None else draft.held_since or manifest.revision,
+        drop_newer=draft.hold is not None and draft.drop_newer, action=draft.action, principal=work.actor.principal,
+        request_id=work.actor.request_id, note=work.actor.note, details=_details(manifest, difference),
+    )  # fmt: skip
+    committed = work.commit(origin, manifest, draft.state.changes, outcome)
+    return Receipt(manifest, True, difference, committed.at_ms, committed.audit_id)
 
 
-def _apart(registry: int, store: int) -> Conflict:
-    """Say which of the two is an old copy."""
-    details = {"registry": registry, "store": store}
-    if registry < store:
-        return Conflict(
-            f"the store is at revision {store}, the registry knows only {registry}",
-            hint="is the registry a restored backup? Publishing from it would drop the keys issued since and undo "
-            "revocations: bring back the newer registry",
-            code="REGISTRY_BEHIND",
-            details=details,
-        )
-    return Conflict(
-        f"the registry published revision {registry}, the store has only {store}",
-        hint="is the store an old copy? Bring back the newer one: nodes never go back to a lower revision",
-        code="STORE_BEHIND",
-        details=details,
+def _nothing_to_do(work: Work, origin: Origin) -> bool:
+    """Tell, without a look at any record, whether all that was recorded is published."""
+    return origin.manifest is not None and not origin.state.pending_changes and is_whole(work.store, origin.manifest)
+
+
+def _held(work: Work, origin: Origin, *, dry_run: bool) -> Draft:
+    """Build what a held store serves now."""
+    state, current = origin.state, origin.manifest
+    assert state.hold is not None
+    then = work.store.publication(state.hold, work.trust)
+    hold = Hold(then, state.drop_newer, work.peppers)
+    if not dry_run:
+        _unite(work, origin, rebase=False)
+    content = None
+    with work.registry.read() as connection:
+        state = _same_revision(queries.state(connection), origin)
+        if current is not None and current.held and is_whole(work.store, current):
+            content = holding.carry_on(work.builder, connection, state, hold, current)
+        if content is None:
+            now, _ = of_registry(work.builder, connection, state, work.registry_base(origin), work.now_s)
+            content, _ = holding.begin(work.builder, connection, state, hold, now)
+        tombstones = tombstoning.write_files(connection, work.store, origin.manifest, work.builder.folder, rebase=False)
+    return Draft(
+        state=state, content=content, tombstones=tombstones, hold=state.hold, held_since=state.held_since or 0,
+        drop_newer=state.drop_newer,
+    )  # fmt: skip
+
+
+def _unite(work: Work, origin: Origin, *, rebase: bool) -> None:
+    tombstoning.unite(
+        work.registry, work.store, origin.manifest, work.peppers, rebase=rebase, actor=work.actor, now_s=work.now_s
     )
 
 
-def keyrings_of(store: Store, manifest: Manifest) -> Keyrings:
-    """Say where the keyrings of a publication lie, after a look at their size.
-
-    Raises:
-        NotFound: one is missing.
-        UnsoundPublication: one has another size.
-    """
-    paths = []
-    for keyring in manifest.keyrings:
-        path = store.keyring_path(keyring.sha256)
-        if not path.is_file():
-            raise NotFound(f"keyring {path.name} of revision {manifest.revision} is not in the store")
-        if path.stat().st_size != keyring.bytes:
-            raise UnsoundPublication(f"keyring {path.name} has not {keyring.bytes} bytes", code="BAD_DIGEST")
-        paths.append(path)
-    return Keyrings(paths[0], paths[1] if len(paths) > 1 else None)
+def _same_revision(state: queries.State, origin: Origin) -> queries.State:
+    if state.last_revision != origin.revision:
+        raise Conflict("the registry changed its revision meanwhile", hint="publish again", code="REGISTRY_BEHIND")
+    return state
 
 
-def _incomparable(error: VerifierError) -> VerifierError:
-    return UnsoundPublication(
-        f"the current publication cannot be compared with: {error.message}",
-        hint="verifier publish --allow-drop publishes without comparing",
-        code=error.code if isinstance(error, UnsoundPublication) else "BAD_DIGEST",
+def _manifest(work: Work, origin: Origin, draft: Draft) -> Manifest:
+    """Write the manifest, without what only the comparison tells."""
+    revision = work.next_revision(origin)
+    return Manifest(
+        store_id=draft.state.store_id,
+        revision=revision,
+        content_of=draft.hold or revision,
+        held=draft.hold is not None,
+        published_at=work.now_s,
+        previous=origin.digest,
+        records=0,
+        active=0,
+        tombstones=draft.tombstones,
+        base=draft.content.base,
+        delta=draft.content.delta,
+        publisher=f"verifier {__version__}",
+    )
+
+
+def _alike(one: Manifest, other: Manifest) -> bool:
+    """Tell whether two publications differ in nothing but records that say the same."""
+    newest = [manifest.delta or manifest.base for manifest in (one, other)]
+    rest = [
+        (manifest.base.sha256, manifest.tombstones, manifest.held, manifest.held and manifest.content_of,
+         manifest.features, keyring.prefixes, keyring.accepts_foreign)
+        for manifest, keyring in zip((one, other), newest, strict=True)
+    ]  # fmt: skip
+    return rest[0] == rest[1]
+
+
+def _unchanged(work: Work, current: Manifest, draft: Draft, wish: Wish) -> Receipt:
+    """Note that what is published is what the registry says; put files back that were lost."""
+    if not wish.dry_run:
+        if not is_whole(work.store, current):
+            work.install(current)
+        if draft.state.pending_changes:
+            work.note_unchanged(current.revision, draft.state)
+    return Receipt(current, False, Difference())
+
+
+def _outlook(work: Work, origin: Origin, content: Content, wish: Wish) -> Outlook:
+    """Say what callers will notice: by what changed if the base stays, by all records otherwise."""
+    before, now_s = origin.manifest, work.now_s
+    try:
+        if before is not None and before.base.sha256 == content.base.sha256 and is_whole(work.store, before):
+            with opened(work.builder, Content(before.base, before.delta)) as old, opened(work.builder, content) as new:
+                return compare_on_base(old, new, before, now_s, _activity(work), examples_max=wish.examples_max,
+                                       dormant=wish.dormant)  # fmt: skip
+        lost: list[int] = []
+        files = keyrings_of(work.store, before) if before is not None else None
+        difference = compare(
+            files, work.builder.keyrings(content), now_s, examples_max=wish.examples_max,
+            progress=work.builder.progress, lost=lost, dormant=wish.dormant,
+        )  # fmt: skip
+        return Outlook(difference, difference.after_records, tuple(lost), effective=True)
+    except (UnsoundPublication, NotFound) as error:
+        if not wish.allow_drop:
+            raise incomparable(error) from error
+        difference = compare(None, work.builder.keyrings(content), now_s, progress=work.builder.progress)
+        return Outlook(difference, difference.after_records, (), effective=True)
+
+
+def _activity(work: Work) -> "_Activities":
+    return _Activities(work.registry, work.now_s)
+
+
+@dataclass(frozen=True, slots=True)
+class _Activities:
+    """Counts clients' versions when somebody asks."""
+
+    registry: Registry
+    now_s: int
+
+    def __call__(self, client: int) -> Activity:
+        with self.registry.read() as connection:
+            return activity.of_client(connection, client, self.now_s)
+
+
+def _used_lately(work: Work, ordinals: tuple[int, ...]) -> int:
+    if not ordinals:
+        return 0
+    with work.registry.read() as connection:
+        return activity.count_used_lately(connection, ordinals, work.now_s)
+
+
+def _overrides(origin: Origin, content: Content, difference: Difference, wish: Wish) -> bool:
+    """Apply the drop guard; tell whether a person overrode it."""
+    lost, active = difference.lost, difference.before_active
+    if origin.manifest is not None and origin.manifest.base.peppers != content.base.peppers:
+        lost = max(0, active - difference.after_active)  # other peppers, other tags: only the numbers compare
+    if not wish.guard.trips(lost, active):
+        return False
+    if not wish.allow_drop:
+        raise Conflict(
+            f"{lost} of {active} active keys would be refused from now on",
+            hint="if that is meant: verifier publish --allow-drop",
+            code="DROP_GUARD",
+            details={"lost": lost, "active": active, "share": wish.guard.share},
+        )
+    return True
+
+
+def _details(manifest: Manifest, difference: Difference) -> dict[str, Any]:
+    """Say in the audit log what was published."""
+    return {
+        "content_of": manifest.content_of if manifest.held else None, "held": manifest.held or None,
+        "records": manifest.records, "base": manifest.base.sha256,
+        "delta": manifest.delta.sha256 if manifest.delta else None,
+        "drop_override": manifest.drop_override or None,
+        "difference": {name: number for name, number in difference.counts().items() if number},
+    }  # fmt: skip
+
+
+def _is_held(state: queries.State) -> Conflict:
+    return Conflict(
+        f"held at {state.hold} since r{state.held_since}",
+        hint="verifier publish --resume publishes the registry again",
+        code="HELD",
+        details={"hold": state.hold, "held_since": state.held_since},
     )

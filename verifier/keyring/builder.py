@@ -25,7 +25,7 @@ from verifier.errors import InvalidInput, Unavailable, UnsoundPublication
 from verifier.keyring.description import KeyringDescription
 from verifier.keyring.digest import digest_file
 from verifier.keyring.reader import FORMAT, PAGE_BYTES, SWITCHES_MAGIC, KeyringFile
-from verifier.keyring.sampling import compare_with_lmdb
+from verifier.keyring.sampling import SAMPLES, compare_with_lmdb
 
 MEMORY_BYTES = 256 << 20
 CLIENTS_MAX = 1 << 32
@@ -33,6 +33,7 @@ PREFIXES_MAX = 64
 PEPPERS_MAX = 4
 BLOCK_BYTES_MIN = 4096
 ROWS_AT_ONCE = 4096
+DELTA_SAMPLES = 32  # a delta is made many times a minute, so few are looked up each time
 TEMPORARY_SUFFIX = ".verifier-tmp"  # store.durable removes leftovers of this name
 
 Row = tuple[bytes, bytes]
@@ -53,6 +54,7 @@ def build_keyring(
     expected: int | None = None,
     progress: Progress | None = None,
     memory_bytes: int = MEMORY_BYTES,
+    durable: bool = True,
 ) -> KeyringDescription:
     """Write ``<folder>/<sha256>.mdb``, durably, and return its description.
 
@@ -74,6 +76,7 @@ def build_keyring(
         progress: called with a stage (``sort``, ``write``, ``index``, ``digest``), how much of it is done and how much
             there is (0: not known), in rows or bytes.
         memory_bytes: for sorting; beyond that, rows go through a temporary file in ``folder``.
+        durable: sync the file and its folder; False when whoever moves it to its place does so.
 
     Raises:
         InvalidInput: an argument or a record is not usable, or two rows have the same tag; nothing is left behind.
@@ -90,7 +93,7 @@ def build_keyring(
             sorter = Sorter(spill.fileno(), memory_bytes, delta=kind == "delta")
             _take(sorter, rows, expected or 0, tell)
             _write(path, sorter, facts, switches, tell)
-        return _finish(path, facts, sorter.count, tell)
+        return _finish(path, facts, sorter.count, tell, durable)
     except (OSError, lmdb.Error) as error:
         raise Unavailable(f"cannot build a keyring in {folder}: {error}", code="CANNOT_WRITE") from error
     finally:
@@ -209,19 +212,21 @@ def _index(path: Path, pages: int, records: int) -> bytes:
         os.close(fd)
 
 
-def _finish(path: Path, facts: _Facts, records: int, tell: Progress) -> KeyringDescription:
+def _finish(path: Path, facts: _Facts, records: int, tell: Progress, durable: bool) -> KeyringDescription:
     """Check and hash the file while the disk takes it, then give it its name."""
     with ThreadPoolExecutor(1, "fsync") as worker:
-        synced: Future[None] = worker.submit(_sync, path)
+        synced: Future[None] | None = worker.submit(_sync, path) if durable else None
         with KeyringFile(path) as file:
             if file.records != records:
                 raise UnsoundPublication(f"{records} records were written, the file has {file.records}")
-            compare_with_lmdb(path, file)
+            compare_with_lmdb(path, file, SAMPLES if facts.kind == "base" else DELTA_SAMPLES)
             sha256, segments = digest_file(file.fd, file.size, lambda done: tell("digest", done, file.size))
             slots, switches, size = file.slots, file.switches, file.size
-        synced.result()
+        if synced is not None:
+            synced.result()
     path.replace(path.with_name(f"{sha256}.mdb"))
-    _sync(path.parent)
+    if durable:
+        _sync(path.parent)
     return KeyringDescription(
         sha256=sha256, bytes=size, format=FORMAT, kind=cast(Literal["base", "delta"], facts.kind), base=facts.base,
         features=(), records=records, peppers=facts.peppers, prefixes=facts.prefixes,

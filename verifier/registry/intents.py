@@ -135,7 +135,8 @@ def carry_out(connection: Connection, done: Intent, *, expected: int) -> None:
         Conflict: the registry is at another revision by now (``REGISTRY_BEHIND``).
     """
     queries.set_last_revision(connection, done.revision, expected=expected, changes=done.changes)
-    outcome, values = done.outcome, {}
+    outcome = done.outcome
+    values: dict[str, Any]
     if outcome is None:
         values = {"base_sha256": None, "published_next_version": None}
     else:
@@ -147,3 +148,17 @@ def carry_out(connection: Connection, done: Intent, *, expected: int) -> None:
             values |= {f"base_{name}": value for name, value in asdict(outcome.base).items()}
             dirty.forget(connection, outcome.base.changes)
     connection.execute(update(schema.registry).values(values))
+
+
+def note_unchanged(connection: Connection, revision: int, state: queries.State) -> None:
+    """Note that the current publication holds all that the registry said, inside ``Registry.write()``.
+
+    Args:
+        revision: the current one.
+        state: what was read of the registry together with its records.
+
+    Raises:
+        Conflict: the registry is at another revision by now (``REGISTRY_BEHIND``).
+    """
+    queries.set_last_revision(connection, revision, expected=revision, changes=state.changes)
+    connection.execute(update(schema.registry).values(published_next_version=state.next_version))

@@ -7,7 +7,7 @@ retried.
 
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -45,15 +45,22 @@ def replace(path: Path, data: bytes, *, mode: int = 0o644) -> None:
         Unavailable: the disk refused; the old file is as it was, unless only the folder's own sync failed.
     """
     with _faults(path):
-        temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}{TEMPORARY_SUFFIX}")
-        try:
-            _write(temporary, data, mode)
-            temporary.replace(path)
-        except BaseException:
-            with suppress(OSError):
-                temporary.unlink(missing_ok=True)
-            raise
+        _put(path, data, mode)
         _sync(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+
+
+def write_together(files: Mapping[Path, bytes], *, mode: int = 0o644) -> None:
+    """Write several new files of one folder durably, the first one first; after a crash any of them may be missing.
+
+    Raises:
+        Unavailable: the disk refused; files that have their place already stay.
+    """
+    for path, data in files.items():
+        with _faults(path):
+            _put(path, data, mode)
+    for folder in {path.parent for path in files}:
+        with _faults(folder):
+            _sync(folder, os.O_RDONLY | os.O_DIRECTORY)
 
 
 def install(built: Path, path: Path) -> None:
@@ -105,6 +112,18 @@ def remove_leftovers(folder: Path) -> int:
         for path in leftovers:
             path.unlink(missing_ok=True)
     return len(leftovers)
+
+
+def _put(path: Path, data: bytes, mode: int) -> None:
+    """Write a file that is whole and synced when it gets its name."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}{TEMPORARY_SUFFIX}")
+    try:
+        _write(temporary, data, mode)
+        temporary.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
 
 
 def _write(path: Path, data: bytes, mode: int) -> None:

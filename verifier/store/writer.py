@@ -83,20 +83,20 @@ class Publisher:
         durable.install(built, path)
         return path
 
-    def commit(self, manifest: Manifest, signature: bytes) -> None:
-        """Make a publication the current one.
+    def commit(self, manifest: Manifest, signature: bytes) -> int:
+        """Make a publication the current one; return when, in milliseconds since 1970.
 
         Args:
             manifest: names keyrings and files of tombstones that are in their place.
             signature: the line of :meth:`SigningKey.sign` over the manifest's bytes.
 
         Raises:
-            Conflict: its revision is not beyond all that were ever written here.
+            Conflict: its revision is not beyond the current one, or was written before.
             Unavailable: a keyring or a file of tombstones is missing, or has another size, or the disk refused.
         """
-        newest = self.newest_written()
-        if manifest.revision <= newest:
-            raise Conflict(f"revision {manifest.revision} is not beyond {newest}", code="LOWER_REVISION")
+        newest, place = self.store.current() or 0, self.store.manifest_path(manifest.revision)
+        if manifest.revision <= newest or place.exists():
+            raise Conflict(f"revision {manifest.revision} is not beyond {newest}, or was used", code="LOWER_REVISION")
         for keyring in manifest.keyrings:
             path = self.store.keyring_path(keyring.sha256)
             if not path.is_file() or path.stat().st_size != keyring.bytes:
@@ -104,9 +104,10 @@ class Publisher:
         for file in manifest.tombstones:
             if not self.store.tombstone_path(file.sha256).is_file():
                 raise Unavailable(f"the tombstones {file.sha256} are not in the store")
-        durable.write_once(self.store.manifest_path(manifest.revision), manifest.to_bytes())
-        durable.write_once(self.store.signature_path(manifest.revision), signature)
+        durable.write_together({place: manifest.to_bytes(), self.store.signature_path(manifest.revision): signature})
+        moved_at_ms = time.time_ns() // 1_000_000
         durable.replace(self.store.pointer, b"%d\n" % manifest.revision)
+        return moved_at_ms
 
     def newest_written(self) -> int:
         """Return the greatest revision that was written, whether it became current or not; 0 if none was."""

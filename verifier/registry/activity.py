@@ -1,0 +1,51 @@
+"""Which versions are at stake when a publication changes: how many a client has, and which were used lately."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, and_, case, func, or_, select
+
+from verifier.registry import schema
+
+LATELY_S = 86_400
+_AT_ONCE = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Activity:
+    """Versions of one client, whatever its switch says.
+
+    Attributes:
+        undenied: neither revoked, nor is their key switched off.
+        active: of those, the ones whose end lies ahead.
+        used: of those, the ones that were used in the last 24 hours.
+    """
+
+    undenied: int
+    active: int
+    used: int
+
+
+def of_client(connection: Connection, client_ordinal: int, now_s: int) -> Activity:
+    """Count a client's versions; about a microsecond each."""
+    v, k = schema.versions.c, schema.keys.c
+    active = and_(*(or_(end.is_(None), end > now_s) for end in (v.expires_at, v.retire_at, k.expires_at)))
+    used = and_(active, v.last_used_at >= now_s - LATELY_S)
+    query = (
+        select(func.count(), *(func.coalesce(func.sum(case((test, 1), else_=0)), 0) for test in (active, used)))
+        .select_from(schema.versions)
+        .join(schema.keys)
+        .where(k.client_ordinal == client_ordinal, k.enabled.is_(True), v.revoked_at.is_(None))
+    )
+    return Activity(*(int(number) for number in connection.execute(query).one()))
+
+
+def count_used_lately(connection: Connection, ordinals: Sequence[int], now_s: int) -> int:
+    """Count those of the versions that were used in the last 24 hours."""
+    v = schema.versions.c
+    used = 0
+    for start in range(0, len(ordinals), _AT_ONCE):
+        some = ordinals[start : start + _AT_ONCE]
+        query = select(func.count()).where(v.ordinal.in_(some), v.last_used_at >= now_s - LATELY_S)
+        used += int(connection.scalar(query) or 0)
+    return used
