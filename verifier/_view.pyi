@@ -2,6 +2,7 @@ from collections.abc import Sequence
 
 from verifier._answer import Answer
 from verifier._map import Map
+from verifier._usage import Usage
 
 class View:
     def __init__(
@@ -27,6 +28,7 @@ class View:
     def staleness_ms(self) -> int: ...
     def check(self, *, base: bool = True) -> int: ...
     def confirm(self) -> None: ...
+    def count_into(self, usage: Usage) -> None: ...
     def verify(
         self,
         token: str | bytes,

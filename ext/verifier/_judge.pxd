@@ -48,6 +48,7 @@ ctypedef struct answer_t:
     int phase
     const uint8_t* body        # fields 8 and up of VerifyResponse, encoded
     size_t body_length
+    const uint8_t* record      # what the verdict is of; NULL for MALFORMED and UNKNOWN; good as long as `body`
     # Between the stages of a group of lookups:
     bint well_formed
     uint8_t tag[TAG_BYTES]

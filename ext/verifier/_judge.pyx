@@ -210,7 +210,7 @@ cdef void prefetch(const view_t* view, const answer_t* answer) noexcept nogil:
 cdef void finish(const view_t* view, const request_t* request, int64_t now_s, answer_t* answer) noexcept nogil:
     cdef const uint8_t* record
     answer.phase = PHASE_NONE
-    answer.body = NULL
+    answer.record = answer.body = NULL
     answer.body_length = 0
     if not answer.well_formed:
         answer.verdict = MALFORMED
@@ -219,6 +219,7 @@ cdef void finish(const view_t* view, const request_t* request, int64_t now_s, an
     if record == NULL:
         answer.verdict = UNKNOWN
         return
+    answer.record = record
     answer.verdict = verdict_of(view, record, request, now_s)
     answer.phase = phase_of(record, now_s)
     answer.body = record + RECORD_FIXED_BYTES

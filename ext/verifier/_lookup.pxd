@@ -17,6 +17,7 @@ cdef enum:
     AT_NOT_BEFORE = 20
     AT_END = 24
     AT_SUPERSEDED_AT = 28
+    AT_ORDINAL = 40            # of the version, in the registry
     AT_CLIENT = 44
     AT_L1 = 48
     AT_L2 = 50

@@ -17,6 +17,7 @@ from verifier._methods cimport add_echo, add_service
 from verifier._service cimport METHODS, STATUSES, VERDICTS
 from verifier._transport cimport LATENCY_BUCKETS, REASONS, limits_t, transport_counters_t
 from verifier._turn cimport LATENCY_BOUNDS_US, loop_free, loop_new, loop_open, loop_run, loop_t
+from verifier._usage cimport Usage
 from verifier._view cimport View, view_t
 from verifier.atomics cimport load_i64, load_ptr, store_i64, store_ptr
 from verifier.linux cimport F_DUPFD_CLOEXEC, fcntl
@@ -45,6 +46,7 @@ cdef class Loop:
     cdef loop_t* loop
     cdef readonly object limits
     cdef readonly int index
+    cdef readonly Usage usage
     cdef list _views
     cdef list _peers
     cdef bint _has_producer
@@ -133,6 +135,18 @@ cdef class Loop:
         self._peers.append(peer)
         peer._has_producer = True
 
+    def count_usage(self):
+        """Count verifications by version, from `run` on, in `usage`.
+
+        Raises:
+            RuntimeError: the loop runs already.
+            Unavailable: no address space.
+        """
+        if self._started:
+            raise RuntimeError("counting begins before the loop runs")
+        self.usage = Usage()
+        self.loop.service.turn.usage = self.usage.usage
+
     def run(self):
         """Serve until stopped or drained, without the GIL. Call it in a daemon thread and join that before exit.
 
@@ -165,6 +179,14 @@ cdef class Loop:
         while self._views and self._views[0] is not view:
             del self._views[0]
         return True
+
+    def exchange_usage(self):
+        """Tell whether what was asked for with `usage.ask` is made; wakes the loop, or acts for one that has ended."""
+        if not self.running:
+            self.usage.exchange()
+        elif not self.usage.exchanged:
+            mailbox_wake(&self.loop.mailbox)
+        return self.usage.exchanged
 
     def drain(self, double timeout_s):
         """Stop accepting, ask clients to go, finish what is in flight, and return from `run` by the deadline.

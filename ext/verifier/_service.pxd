@@ -7,6 +7,7 @@
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 
 from verifier._judge cimport answer_t, request_t
+from verifier._usage cimport usage_t
 from verifier._view cimport view_t
 
 cdef enum:
@@ -41,6 +42,7 @@ ctypedef struct turn_t:
     int64_t staleness_ms     # since the node last confirmed that the view's revision is the newest
     bint serving             # False: draining, or no keyring; health says NOT_SERVING
     counters_t* counters
+    usage_t* usage           # by version; NULL: the node does not report
 
 ctypedef struct reply_t:
     uint8_t* body            # room for the response message (without gRPC's 5-byte prefix)

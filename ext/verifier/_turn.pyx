@@ -21,6 +21,7 @@ from verifier._service cimport reply_t
 from verifier._transport cimport (
     CLOSED_DRAIN, CLOSED_STOP, INPUT_BYTES, LATENCY_BUCKETS, OUTPUT_BYTES, REPLY_BYTES, service_t,
 )
+from verifier._usage cimport usage_turn
 from verifier._view cimport view_t
 from verifier.atomics cimport load_i64, load_ptr, store_ptr
 from verifier.linux cimport (
@@ -75,6 +76,8 @@ cdef void begin_turn(loop_t* loop) noexcept nogil:
     service.turn_calls = 0
     service.transport.turns += 1
     take_view(loop)
+    if service.turn.usage != NULL:
+        usage_turn(service.turn.usage)
     service.turn.now_s = held_clock(service.turn.now_s, wall_s(), &service.transport.clock_steps_back)
     service.turn.serving = service.turn.view != NULL and loop.drain_until_ms == 0
     service.turn.staleness_ms = 0

@@ -8,6 +8,7 @@ about the key. Then the verdict; a refused key is a normal answer.
 from libc.stdint cimport int64_t
 from libc.string cimport memcpy
 
+from verifier._counting cimport count_answer
 from verifier._judge cimport GROUP, answer_t, begin, finish, prefetch, request_t
 from verifier._service cimport (
     GRPC_DEADLINE_EXCEEDED, GRPC_FAILED_PRECONDITION, GRPC_INVALID_ARGUMENT, GRPC_OK, GRPC_RESOURCE_EXHAUSTED,
@@ -94,6 +95,7 @@ cdef void verify_finish(turn_t* turn, pending_t* pending, reply_t* reply) noexce
     if answer.body_length:
         memcpy(reply.body + reply.length, answer.body, answer.body_length)
         reply.length += answer.body_length
+    count_answer(turn.usage, &pending.request, answer, turn.now_s)
     if not pending.request.probe:
         turn.counters.verdicts[answer.verdict] += 1
 
@@ -145,6 +147,7 @@ cdef void verify_batch(turn_t* turn, const uint8_t* message, size_t length, bint
             finish(turn.view, &requests[i], turn.now_s, &answers[i])
             if not write_item(turn, &answers[i], reply):
                 return
+            count_answer(turn.usage, &requests[i], &answers[i], turn.now_s)
             if not requests[i].probe:
                 turn.counters.verdicts[answers[i].verdict] += 1
         if filled < GROUP:

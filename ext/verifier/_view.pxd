@@ -5,6 +5,7 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from verifier._map cimport Map
 from verifier._tag cimport pepper_t
+from verifier._usage cimport Usage, usage_t
 
 cdef enum:
     PREFIXES_MAX = 64
@@ -41,6 +42,8 @@ cdef class View:
     cdef view_t view
     cdef readonly Map base
     cdef readonly Map delta
+    cdef Usage usage
+    cdef usage_t* counts       # of usage; NULL: nothing is counted
 
     cdef int _attach(self, keyring_t* keyring, Map source, block) except -1
     cdef int _attach_switches(self, Map source, block) except -1

@@ -11,6 +11,7 @@ from libc.string cimport memcmp, memcpy
 from posix.time cimport CLOCK_MONOTONIC, CLOCK_REALTIME, clock_gettime, timespec
 
 from verifier._answer cimport Answer
+from verifier._counting cimport count_answer
 from verifier._judge cimport (
     GROUP, SCOPES_MAX, answer_t, begin, finish, judge, prefetch, request_t,
 )
@@ -227,6 +228,11 @@ cdef class View:
         """Note that the revision is the newest, as of now."""
         store_i64(&self.view.confirmed_ms, monotonic_ms())
 
+    def count_into(self, Usage usage not None) -> None:
+        """Count what `verify` and `verify_batch` answer, by version; before the first call."""
+        self.usage = usage             # held, so that the pointer stays good
+        self.counts = usage.usage
+
     def verify(self, token, required_scopes=(), client_address=None, *, bint probe=False) -> Answer:
         """Judge one token, in-process.
 
@@ -242,11 +248,14 @@ cdef class View:
         """
         cdef request_t request
         cdef answer_t answer
+        cdef int64_t now_s = wall_s()
         cdef int64_t staleness_ms = staleness_of(&self.view)
         required_scopes = held(required_scopes)
         set_key(&request, token)
         set_conditions(&request, required_scopes, client_address)
-        judge(&self.view, &request, wall_s(), &answer)
+        request.probe = probe
+        judge(&self.view, &request, now_s, &answer)
+        count_answer(self.counts, &request, &answer, now_s)
         return answer_of(&answer, self.view.revision, staleness_ms)
 
     def verify_batch(self, tokens, required_scopes=(), client_address=None, *, bint probe=False) -> list:
@@ -267,6 +276,7 @@ cdef class View:
         required_scopes = held(required_scopes)
         for i in range(GROUP):
             set_conditions(&requests[i], required_scopes, client_address)
+            requests[i].probe = probe
         for first in range(0, count, GROUP):
             filled = <int>min(count - first, <Py_ssize_t>GROUP)
             for i in range(filled):
@@ -276,6 +286,7 @@ cdef class View:
                 prefetch(&self.view, &answers[i])
             for i in range(filled):
                 finish(&self.view, &requests[i], now_s, &answers[i])
+                count_answer(self.counts, &requests[i], &answers[i], now_s)
                 result.append(answer_of(&answers[i], self.view.revision, staleness_ms))
         return result
 

@@ -9,6 +9,7 @@ import platform
 import resource
 import signal
 import time
+from typing import TYPE_CHECKING
 
 from verifier import __version__
 from verifier._tag import Tagger
@@ -31,9 +32,14 @@ from verifier.store.home import Home
 from verifier.store.layout import Store
 from verifier.store.secrets import Secrets
 
+if TYPE_CHECKING:
+    from verifier.server.reports import Reports
+
 TAG_SLOW_NS = 300
 DRAIN_LOOK_S = 0.05
 STOP_TIMEOUT_S = 0.5
+REPORT_TIMEOUT_S = 5.0  # for the last reports, when calls are no longer answered
+HURRY_S = 0.3
 DESCRIPTORS_BESIDE = 256  # for files, events, the metrics port
 DONE, CUT_OFF = 0, 5  # exit codes
 
@@ -69,6 +75,8 @@ class Node(Observer):
             self._scrubber = Scrubber(lambda: self._follower.publication, self._damaged, settings.scrub_interval / 1000)
             self.status.scrub = self._scrubber.result
         self._http: MetricsServer | None = None
+        self._reports = self._make_reports()
+        self._hurry = False
 
     def start(self) -> None:
         """Listen, answer, and follow the store."""
@@ -86,6 +94,8 @@ class Node(Observer):
             })
         self.status.addresses = tuple(self._loops.listen(settings.listen, int(settings.socket_mode, 8)))
         self._loops.start()
+        if self._reports is not None:
+            self._reports.start(self.status.addresses)
         self._follower.start()
         if self._scrubber is not None:
             self._scrubber.start()
@@ -114,11 +124,15 @@ class Node(Observer):
         if self._scrubber is not None:
             self._scrubber.stop(STOP_TIMEOUT_S)
         self._loops.stop()
+        if self._reports is not None and not self._reports.stop(HURRY_S if self._hurry else REPORT_TIMEOUT_S):
+            self._log.warning("the last counts of usage were not taken")
         if self._http is not None:
             self._http.stop()
 
     def served(self, publication: Publication, swap_s: float) -> None:
         """Count and log a publication that is served from now on."""
+        if self._reports is not None:
+            self._reports.served(publication)
         self.metrics.served(publication, swap_s)
         manifest = publication.manifest
         self._log.info("serving", revision=manifest.revision, records=manifest.records, checked=publication.checked,
@@ -126,6 +140,8 @@ class Node(Observer):
 
     def refused(self, refusal: Refusal) -> None:
         """Count and log a publication that is not served."""
+        if self._reports is not None:
+            self._reports.changed()
         self.metrics.refused(refusal)
         served = self.status.manifest
         self._log.error("publication refused", revision=refusal.revision, code=refusal.code, reason=refusal.message,
@@ -149,6 +165,17 @@ class Node(Observer):
         self._log.error("what is served has changed in memory or on disk; loading it again", keyring=sha256,
                         offset=offset)
         self._follower.reread(discard_base=True)
+
+    def _make_reports(self) -> "Reports | None":
+        if self.settings.report_to is None:
+            return None
+        # Here, since grpcio costs a node that does not report memory and time to start.
+        from verifier.server.reports import ReportCollector, Reports
+
+        reports = Reports(self.settings, self._loops, self._follower)
+        self.metrics.registry.register(ReportCollector(reports))
+        self.status.reports = reports
+        return reports
 
     def _measure_tag(self) -> None:
         tag_ns = Tagger([bytes(32)]).measure_ns()
@@ -175,6 +202,7 @@ class Node(Observer):
         self._loops.drain(timeout_s)
         while self._loops.running:
             if signals.next(DRAIN_LOOK_S) in STOPPING:
+                self._hurry = True
                 self._log.warning("stopping at once: a second signal came")
                 return CUT_OFF
         if time.monotonic() >= until:

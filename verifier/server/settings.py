@@ -17,10 +17,13 @@ from verifier.errors import InvalidInput
 from verifier.limits import Limits
 from verifier.server.values import (
     address,
+    control_address,
     duration_ms,
     duration_text,
+    node_name,
     number,
     one_of,
+    report_interval_ms,
     size_bytes,
     size_text,
     tcp_address,
@@ -117,6 +120,22 @@ class Settings:
         "Frames other than requests that one connection may send at once."))
     control_per_s: int = field(default=LIMITS.control_per_s, metadata=as_written(number(0, 10_000_000), "N",
         "Such frames per second for which a connection is forgiven."))
+    report_to: str | None = field(default=None, metadata=as_written(control_address, "ADDRESS",
+        "Control plane to report status and usage to, HOST:PORT or unix:PATH; nothing is counted without it."))
+    node_name: str | None = field(default=None, metadata=as_written(node_name, "NAME",
+        "Name in reports, unique among the nodes of a store; host name and port if not given."))
+    report_interval: int = field(default=10_000, metadata=as_written(report_interval_ms, "TIME",
+        "How often usage is reported."))
+    report_token_file: Path | None = field(default=None, metadata=as_written(Path, "FILE",
+        "File that holds the token for reports, of the role node."))
+    report_ca: str | None = field(default=None, metadata=as_written(str, "FILE",
+        "Certificates that the control plane is trusted by, or system for the machine's; none for no TLS."))
+    report_cert: Path | None = field(default=None, metadata=as_written(Path, "FILE",
+        "Certificate for reports, where the control plane asks for one."))
+    report_key: Path | None = field(default=None, metadata=as_written(Path, "FILE",
+        "Key of that certificate."))
+    report_plaintext: str = field(default="refuse", metadata=as_written(one_of("refuse", "allow"), "CHOICE",
+        "Whether reports may go to another machine without TLS: refuse or allow."))
     log_format: str = field(default="text", metadata=as_written(one_of("text", "json"), "FORMAT",
         "How log lines are written: text or json."))
     log_level: str = field(default="info", metadata=as_written(one_of("debug", "info", "warning", "error"), "LEVEL",
@@ -140,7 +159,7 @@ def _shown(value: Any, setting: Setting) -> Any:
         return [_shown(item, setting) for item in value]
     if value is None:
         return None
-    if setting.parse is duration_ms:
+    if setting.parse in {duration_ms, report_interval_ms}:
         return duration_text(value)
     if setting.parse is size_bytes:
         return size_text(value)

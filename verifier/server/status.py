@@ -3,7 +3,7 @@
 import math
 import time
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Protocol
 
 from verifier import __version__
 from verifier.keyring.description import KeyringDescription
@@ -12,6 +12,17 @@ from verifier.serving.scrub import ScrubResult
 from verifier.store.manifest import Manifest, time_text
 
 STARTING, SERVING, NOT_SERVING, DRAINING = "STARTING", "SERVING", "NOT_SERVING", "DRAINING"
+
+
+class Reporting(Protocol):
+    """What reports to the control plane add to the status."""
+
+    @property
+    def clock_skew_ms(self) -> int | None:
+        """By how much this machine's clock is ahead of the control plane's; None when it is not known."""
+
+    def to_json(self) -> dict[str, Any] | None:
+        """Return the ``usage`` object."""
 
 
 class Status:
@@ -31,6 +42,7 @@ class Status:
         self.started_at = time.time()
         self.draining = False
         self.scrub: ScrubResult | None = None
+        self.reports: Reporting | None = None
 
     @property
     def state(self) -> str:
@@ -90,8 +102,8 @@ class Status:
             "delta": _keyring_json(None if manifest is None else manifest.delta),
             "loaded_in_s": publication and round(publication.load_s, 6),
             "scrub": self._scrub_json(),
-            "clock_skew_ms": None,
-            "usage": None,
+            "clock_skew_ms": self.reports and self.reports.clock_skew_ms,
+            "usage": self.reports and self.reports.to_json(),
             "addresses": list(self.addresses),
             "started_at": time_text(int(self.started_at)),
             "uptime_s": math.floor(self.uptime_s * 10) / 10,

@@ -24,6 +24,20 @@ def split_address(text: str) -> tuple[str, int]:
     return host.removeprefix("[").removesuffix("]"), int(port)
 
 
+def control_address(text: str) -> str:
+    """Check where a control plane is: ``HOST:PORT`` or ``unix:PATH``, with a port that is known."""
+    if address(text).endswith(":0"):
+        raise ValueError("write the port that it listens on")
+    return text
+
+
+def node_name(text: str) -> str:
+    """Check the name of a node."""
+    if re.fullmatch(r"[A-Za-z0-9._-]{1,64}", text) is None:
+        raise ValueError("write 1 to 64 letters, digits, dots, underscores and hyphens")
+    return text
+
+
 def tcp_address(text: str) -> str:
     """Check a TCP address, or ``off``."""
     if text != OFF and address(text).startswith("unix:"):
@@ -42,6 +56,14 @@ def duration_ms(text: str) -> int:
     if match is None:
         raise ValueError("write a duration such as 250ms, 30s, 15m or 24h")
     return int(float(match[1]) * _UNITS_MS[match[2]])
+
+
+def report_interval_ms(text: str) -> int:
+    """Read how often usage is reported; what is older than 10 s counts as a gap there."""
+    value_ms = duration_ms(text)
+    if not 100 <= value_ms <= 10_000:
+        raise ValueError("write 100ms to 10s")
+    return value_ms
 
 
 def duration_text(value_ms: int) -> str:

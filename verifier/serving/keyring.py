@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import NoReturn, Protocol
+from typing import TYPE_CHECKING, NoReturn, Protocol
 
 from verifier._answer import Answer
 from verifier.errors import Unavailable, UnsoundPublication
@@ -13,6 +13,12 @@ from verifier.serving.loading import LoadLimits, Publication
 from verifier.store.home import Home
 from verifier.store.layout import Store
 from verifier.store.secrets import Secrets
+
+if TYPE_CHECKING:
+    from verifier.reporting.link import Target
+    from verifier.serving.reports import KeyringReports
+
+REPORT_TIMEOUT_S = 5.0  # for the last reports
 
 
 class _Verify(Protocol):
@@ -62,6 +68,7 @@ class Keyring:
         home = Home(folder)
         self.verify = self.verify_batch = _closed
         self._revision = 0
+        self._reports: KeyringReports | None = None
         self._follower = Follower(
             Store(home.store), Secrets(home.secrets), self._deliver,
             limits=limits, highest=HighestServed(None if state is None else Path(state)),
@@ -77,6 +84,9 @@ class Keyring:
         state: Path | str | None = None,
         limits: LoadLimits | None = None,
         poll_interval_s: float = 0.1,
+        report_to: "Target | str | None" = None,
+        node_name: str | None = None,
+        token_file: Path | str | None = None,
     ) -> "Keyring":
         """Load what is published in a store, and follow it.
 
@@ -87,15 +97,24 @@ class Keyring:
                 keeps it for the life of this object.
             limits: what may be loaded, and from what memory it is served.
             poll_interval_s: how often the store is looked at where the kernel does not tell of changes.
+            report_to: control plane to report status and usage to, ``HOST:PORT`` or ``unix:PATH`` without TLS, or a
+                :class:`verifier.reporting.link.Target` with it. Call :meth:`close`, or the last counts are lost.
+            node_name: name in reports; host name and process id by default, so that processes do not share one.
+            token_file: holds the token for reports, where ``report_to`` is text.
 
         Raises:
+            InvalidInput: ``report_to`` or ``node_name`` cannot be used.
             UnsoundPublication: nothing in the store can be served; ``code`` says why.
             Unavailable: nothing was published yet, or the state folder cannot be written.
         """
         keyring = cls(folder, state, limits, poll_interval_s)
         try:
+            if report_to is not None:
+                keyring._reports = _make_reports(report_to, node_name, token_file)
             keyring._follower.turn()
             keyring._require()
+            if keyring._reports is not None:
+                keyring._reports.start()
         except BaseException:
             keyring.close()
             raise
@@ -113,10 +132,16 @@ class Keyring:
         self._follower.reread()
 
     def close(self) -> None:
-        """Stop following the store and let go of the keyring; its memory is freed when the last call has returned."""
+        """Stop following the store and let go of the keyring; its memory is freed when the last call has returned.
+
+        With ``report_to``, the last counts are reported first, which may take some seconds when nobody listens.
+        """
         self._follower.stop()
         self._follower.publication = None
         self.verify = self.verify_batch = _closed
+        reports, self._reports = self._reports, None
+        if reports is not None:
+            reports.stop(REPORT_TIMEOUT_S)
 
     def __enter__(self) -> "Keyring":
         return self
@@ -127,10 +152,14 @@ class Keyring:
         self.close()
 
     def _deliver(self, publication: Publication) -> None:
+        if self._reports is not None:
+            self._reports.count(publication)
         # Each call holds a reference to the view it asks, so nothing has to be waited for.
         self.verify = publication.view.verify
         self.verify_batch = publication.view.verify_batch
         self._revision = publication.manifest.revision
+        if self._reports is not None:
+            self._reports.served(publication)
 
     def _require(self) -> None:
         if self._follower.publication is not None:
@@ -139,6 +168,16 @@ class Keyring:
         if refusal is None:
             raise Unavailable("nothing was published in this store yet", hint="verifier publish")
         raise UnsoundPublication(refusal.message, code=refusal.code)
+
+
+def _make_reports(report_to: "Target | str", node_name: str | None, token_file: Path | str | None) -> "KeyringReports":
+    # Here, since grpcio costs a process that does not report memory and time to start.
+    from verifier.reporting.link import Target
+    from verifier.serving.reports import KeyringReports
+
+    if isinstance(report_to, str):
+        report_to = Target(report_to, token_file=None if token_file is None else Path(token_file))
+    return KeyringReports(report_to, node_name)
 
 
 def _closed(*_arguments: object, **_options: object) -> NoReturn:

@@ -1,0 +1,272 @@
+"""Verifications counted by version, and the calls of watched versions one by one.
+
+A version's ordinal in the registry is where its counts lie, so a swap of keyrings moves nothing. Memory is reserved for
+every ordinal there can be, and comes page by page with the first count on it. A page that has counts is kept, emptied,
+by the next drain, and given back by the one after if it was not used again: memory is bounded by the versions used in
+the last few drains, and versions in steady use cost no page faults.
+
+Counts have 32 bits: one loop thread would have to verify one version for more than an hour at a million calls per
+second without being drained to fill one, and then it stays at its greatest value.
+"""
+
+from libc.stdlib cimport calloc, free
+from libc.string cimport memcmp, memcpy, memset
+from posix.mman cimport MAP_ANONYMOUS, MAP_FAILED, MAP_PRIVATE, PROT_READ, PROT_WRITE, mmap, munmap
+
+from verifier._uses cimport Uses, rows_new, use_t, uses_of
+from verifier.atomics cimport store_i64
+
+from verifier.errors import Unavailable
+
+cdef extern from *:
+    """
+    #define _GNU_SOURCE 1
+    #include <sys/mman.h>
+    """
+    enum:
+        MAP_NORESERVE
+        MADV_DONTNEED
+        MADV_NOHUGEPAGE
+    int madvise(void* at, size_t length, int advice) nogil
+
+cdef enum:
+    PAGE_BYTES = 4096
+    PAGE_VERSIONS = 512
+    PAGES = 1 << 23            # for ordinals of 32 bits
+
+    # What is on a page.
+    NOTHING = 0                # no memory
+    KEPT = 1                   # memory, and no counts
+    # USED = 2
+
+    REPEAT_S = 10              # a watched call is told once in this time, for each version, verdict and address
+
+cdef uint8_t IPV4_HEAD[12]
+memcpy(IPV4_HEAD, <const char*>b"\0\0\0\0\0\0\0\0\0\0\xff\xff", 12)
+
+
+# --- Memory ----------------------------------------------------------------------------------------------------------
+
+cdef void* reserve(size_t length) noexcept nogil:
+    cdef void* at = mmap(NULL, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)
+    if at == MAP_FAILED:
+        return NULL
+    # Large pages would make memory 512 times that of a version here and there.
+    madvise(at, length, MADV_NOHUGEPAGE)
+    return at
+
+
+cdef bint set_open(set_t* one) noexcept nogil:
+    one.counts = <uint32_t*>reserve(<size_t>PAGES * PAGE_BYTES)
+    one.pages = <uint8_t*>reserve(PAGES)
+    return one.counts != NULL and one.pages != NULL
+
+
+cdef void set_close(set_t* one) noexcept nogil:
+    if one.counts != NULL:
+        munmap(one.counts, <size_t>PAGES * PAGE_BYTES)
+    if one.pages != NULL:
+        munmap(one.pages, PAGES)
+
+
+cdef usage_t* usage_new() noexcept nogil:
+    cdef usage_t* usage = <usage_t*>calloc(1, sizeof(usage_t))
+    cdef int i
+    if usage == NULL:
+        return NULL
+    if not set_open(&usage.sets[0]) or not set_open(&usage.sets[1]):
+        usage_free(usage)
+        return NULL
+    for i in range(DELAYED):
+        usage.delayed[i] = &usage.nowhere
+    usage.used = usage.sets[0]
+    return usage
+
+
+cdef void usage_free(usage_t* usage) noexcept nogil:
+    if usage != NULL:
+        set_close(&usage.sets[0])
+        set_close(&usage.sets[1])
+        free(usage)
+
+
+# --- The side that counts --------------------------------------------------------------------------------------------
+
+cdef void usage_exchange(usage_t* usage) noexcept nogil:
+    cdef int64_t made = usage.made + 1
+    cdef uint32_t* due
+    cdef int i
+    for i in range(DELAYED):
+        due = usage.delayed[i]
+        due[0] += due[0] != <uint32_t>MOST
+        usage.delayed[i] = &usage.nowhere
+    usage.nowhere = 0
+    usage.used = usage.sets[made & 1]
+    store_i64(&usage.made, made)
+
+
+cdef inline bint is_repeated(const watched_t* call, const watched_t* before) noexcept nogil:
+    return (call.ordinal == before.ordinal and call.verdict == before.verdict
+            and call.second // REPEAT_S == before.second // REPEAT_S and call.has_address == before.has_address
+            and memcmp(call.address, before.address, 16) == 0)
+
+
+cdef inline uint32_t place_of(const watched_t* call) noexcept nogil:
+    """Where a call is remembered: the same for calls that differ in their time alone."""
+    cdef uint64_t parts[2]
+    cdef uint64_t mixed = <uint64_t>call.ordinal << 8 | call.verdict
+    memcpy(parts, call.address, 16)
+    mixed = (mixed ^ parts[0]) * 0x9E3779B97F4A7C15ull
+    mixed = (mixed ^ mixed >> 32 ^ parts[1]) * 0x9E3779B97F4A7C15ull
+    return <uint32_t>(mixed >> 40) & (SEEN - 1)
+
+
+cdef void usage_watch(usage_t* usage, uint32_t ordinal, int verdict, const uint8_t* address,
+                      int64_t now_s) noexcept nogil:
+    cdef watched_t call
+    cdef watched_t* before
+    memset(&call, 0, sizeof(call))
+    call.second = now_s
+    call.ordinal = ordinal
+    call.verdict = <uint8_t>verdict
+    if address != NULL:
+        call.has_address = 1
+        memcpy(call.address, address, 16)
+    before = &usage.seen[place_of(&call)]
+    if is_repeated(&call, before):
+        return
+    if usage.put - load_i64(&usage.taken) >= WATCHED_MAX:
+        store_i64(&usage.lost, usage.lost + 1)
+        return
+    before[0] = call
+    usage.ring[usage.put % WATCHED_MAX] = call
+    store_i64(&usage.put, usage.put + 1)
+
+
+# --- The side that drains --------------------------------------------------------------------------------------------
+
+cdef inline bint is_empty(const uint8_t* pages) noexcept nogil:
+    """Tell whether eight pages in a row have no memory."""
+    cdef uint64_t eight
+    memcpy(&eight, pages, 8)
+    return eight == 0
+
+
+cdef size_t used_versions(const set_t* one) noexcept nogil:
+    cdef size_t page = 0, count = 0
+    cdef int i
+    cdef const uint32_t* counts
+    while page < PAGES:
+        if page % 8 == 0 and is_empty(one.pages + page):
+            page += 8
+            continue
+        if one.pages[page] == USED:
+            counts = one.counts + page * 2 * PAGE_VERSIONS
+            for i in range(PAGE_VERSIONS):
+                count += (counts[2 * i] | counts[2 * i + 1]) != 0
+        page += 1
+    return count
+
+
+cdef void empty(set_t* one, use_t* row) noexcept nogil:
+    """Move all counts into rows, of which there are enough, and give back the pages that were not used again."""
+    cdef size_t page = 0
+    cdef int i
+    cdef uint32_t* counts
+    while page < PAGES:
+        if page % 8 == 0 and is_empty(one.pages + page):
+            page += 8
+            continue
+        counts = one.counts + page * 2 * PAGE_VERSIONS
+        if one.pages[page] == USED:
+            for i in range(PAGE_VERSIONS):
+                if counts[2 * i] | counts[2 * i + 1]:
+                    row.ordinal = <uint32_t>(page << PAGE_SHIFT) | <uint32_t>i
+                    row.valid = counts[2 * i]
+                    row.refused = counts[2 * i + 1]
+                    row += 1
+            memset(counts, 0, PAGE_BYTES)
+            one.pages[page] = KEPT
+        elif one.pages[page] == KEPT:
+            madvise(counts, PAGE_BYTES, MADV_DONTNEED)
+            one.pages[page] = NOTHING
+        page += 1
+
+
+cdef class Usage:
+    """What one loop, or all callers of an in-process keyring, have verified. Drained by one thread.
+
+    Raises:
+        Unavailable: the machine does not give the address space (64 GiB, of which only what is used becomes memory).
+    """
+
+    def __cinit__(self):
+        self.usage = usage_new()
+        if self.usage == NULL:
+            raise Unavailable("no address space to count the use of versions in",
+                              hint="64 GiB per thread are reserved, not used: look at ulimit -v and vm.overcommit_memory")
+
+    def __dealloc__(self):
+        usage_free(self.usage)
+
+    def ask(self):
+        """Ask for an exchange of the sets, if none is under way."""
+        store_i64(&self.usage.asked, load_i64(&self.usage.made) + 1)
+
+    def exchange(self):
+        """Make the exchange here. Only while nobody counts: no loop runs, and the GIL is held."""
+        if load_i64(&self.usage.asked) != self.usage.made:
+            usage_exchange(self.usage)
+
+    @property
+    def exchanged(self) -> bool:
+        """Whether the exchange that was asked for is made, so that there is a set to drain."""
+        return load_i64(&self.usage.made) == self.usage.asked
+
+    def drain(self) -> Uses:
+        """Return what was counted between the last two exchanges, and forget it; nothing when that was done already.
+
+        Raises:
+            RuntimeError: an exchange is under way.
+            MemoryError: nothing was changed.
+        """
+        cdef set_t* one
+        cdef use_t* rows
+        cdef size_t count
+        if load_i64(&self.usage.made) != self.usage.asked:
+            raise RuntimeError("the sets are not exchanged yet")
+        if self.drained == self.usage.asked:
+            return Uses()
+        with nogil:
+            one = &self.usage.sets[(self.usage.asked & 1) ^ 1]
+            count = used_versions(one)
+            rows = rows_new(count)
+            if rows != NULL:
+                empty(one, rows)
+        if rows == NULL:
+            raise MemoryError
+        self.drained = self.usage.asked
+        return uses_of(rows, count)
+
+    def watched(self) -> list:
+        """Take the calls of watched versions: tuples of ordinal, verdict, second, and the address's 0, 4 or 16 bytes."""
+        cdef int64_t put = load_i64(&self.usage.put), taken = self.usage.taken
+        cdef watched_t* call
+        cdef list found = []
+        while taken < put:
+            call = &self.usage.ring[taken % WATCHED_MAX]
+            taken += 1
+            if not call.has_address:
+                address = b""
+            elif memcmp(call.address, IPV4_HEAD, 12) == 0:
+                address = <bytes>call.address[12:16]
+            else:
+                address = <bytes>call.address[:16]
+            found.append((call.ordinal, call.verdict, call.second, address))
+        store_i64(&self.usage.taken, taken)
+        return found
+
+    @property
+    def watched_lost(self) -> int:
+        """Calls of watched versions that were left out since the start, as there were too many at once."""
+        return load_i64(&self.usage.lost)
