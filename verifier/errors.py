@@ -83,3 +83,17 @@ class UnsoundPublication(VerifierError):
 
     code = "FORMAT"
     exit_code = 3
+
+
+class NotAuthenticated(VerifierError):
+    """The operators' API does not know who calls."""
+
+    code = "NOT_AUTHENTICATED"
+    exit_code = 4
+
+
+class NotAllowed(VerifierError):
+    """The caller is known, and may not do this."""
+
+    code = "NOT_ALLOWED"
+    exit_code = 4

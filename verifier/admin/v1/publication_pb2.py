@@ -27,7 +27,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from verifier.admin.v1 import types_pb2 as verifier_dot_admin_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#verifier/admin/v1/publication.proto\x12\x11verifier.admin.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dverifier/admin/v1/types.proto\"z\n\nDifference\x12\x0e\n\x06gained\x18\x01 \x01(\x03\x12\x0c\n\x04lost\x18\x02 \x01(\x03\x12\x15\n\rlost_used_24h\x18\x03 \x01(\x03\x12\x0f\n\x07widened\x18\x04 \x01(\x03\x12\x10\n\x08\x65xtended\x18\x05 \x01(\x03\x12\x14\n\x0c\x64\x65nials_kept\x18\x06 \x01(\x03\"@\n\x0eKeyringSummary\x12\x0e\n\x06sha256\x18\x01 \x01(\t\x12\x0f\n\x07records\x18\x02 \x01(\x03\x12\r\n\x05\x62ytes\x18\x03 \x01(\x03\"\xaf\x02\n\x0bPublication\x12\x10\n\x08revision\x18\x01 \x01(\x03\x12\x12\n\ncontent_of\x18\x02 \x01(\x03\x12\x0c\n\x04held\x18\x03 \x01(\x08\x12\x30\n\x0cpublished_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07records\x18\x05 \x01(\x03\x12\x0e\n\x06\x61\x63tive\x18\x06 \x01(\x03\x12\x12\n\ntombstones\x18\x07 \x01(\x03\x12/\n\x04\x62\x61se\x18\x08 \x01(\x0b\x32!.verifier.admin.v1.KeyringSummary\x12\x30\n\x05\x64\x65lta\x18\t \x01(\x0b\x32!.verifier.admin.v1.KeyringSummary\x12\x11\n\tpublisher\x18\n \x01(\t\x12\x0f\n\x07\x63urrent\x18\x0b \x01(\x08\"\xc3\x01\n\x0ePublishRequest\x12\x0e\n\x06resume\x18\x01 \x01(\x08\x12\x12\n\nallow_drop\x18\x02 \x01(\x08\x12\x18\n\x10\x61llow_clock_back\x18\x03 \x01(\x08\x12\x0e\n\x06rebase\x18\x04 \x01(\x08\x12+\n\x07options\x18\x05 \x01(\x0b\x32\x1a.verifier.admin.v1.Options\x12\x1f\n\x12\x64rop_limit_percent\x18\x06 \x01(\x05H\x00\x88\x01\x01\x42\x15\n\x13_drop_limit_percent\"\xb7\x01\n\x0fPublishResponse\x12\x33\n\x0bpublication\x18\x01 \x01(\x0b\x32\x1e.verifier.admin.v1.Publication\x12\x0f\n\x07\x63hanged\x18\x02 \x01(\x08\x12\x31\n\ndifference\x18\x03 \x01(\x0b\x32\x1d.verifier.admin.v1.Difference\x12+\n\x07receipt\x18\x04 \x01(\x0b\x32\x1a.verifier.admin.v1.Receipt\"x\n\x0fRollBackRequest\x12\x10\n\x08revision\x18\x01 \x01(\x03\x12\x12\n\ndrop_newer\x18\x02 \x01(\x08\x12\x12\n\nallow_drop\x18\x03 \x01(\x08\x12+\n\x07options\x18\x04 \x01(\x0b\x32\x1a.verifier.admin.v1.Options\"\xa7\x01\n\x10RollBackResponse\x12\x33\n\x0bpublication\x18\x01 \x01(\x0b\x32\x1e.verifier.admin.v1.Publication\x12\x31\n\ndifference\x18\x02 \x01(\x0b\x32\x1d.verifier.admin.v1.Difference\x12+\n\x07receipt\x18\x03 \x01(\x0b\x32\x1a.verifier.admin.v1.Receipt\"^\n\x1a\x43omparePublicationsRequest\x12\x15\n\rfrom_revision\x18\x01 \x01(\x03\x12\x13\n\x0bto_revision\x18\x02 \x01(\x03\x12\x14\n\x0c\x65xamples_max\x18\x03 \x01(\x05\"J\n\x06\x43hange\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x11\n\tclient_id\x18\x02 \x01(\t\x12\x0e\n\x06key_id\x18\x03 \x01(\t\x12\x0f\n\x07version\x18\x04 \x01(\x05\"}\n\x1b\x43omparePublicationsResponse\x12\x31\n\ndifference\x18\x01 \x01(\x0b\x32\x1d.verifier.admin.v1.Difference\x12+\n\x08\x65xamples\x18\x02 \x03(\x0b\x32\x19.verifier.admin.v1.Change\"@\n\x17ListPublicationsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"i\n\x18ListPublicationsResponse\x12\x34\n\x0cpublications\x18\x01 \x03(\x0b\x32\x1e.verifier.admin.v1.Publication\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x82\x01\n\x18PrunePublicationsRequest\x12\x0c\n\x04keep\x18\x01 \x01(\x05\x12+\n\x08keep_for\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12+\n\x07options\x18\x03 \x01(\x0b\x32\x1a.verifier.admin.v1.Options\"\x7f\n\x19PrunePublicationsResponse\x12\x14\n\x0cpublications\x18\x01 \x01(\x03\x12\x10\n\x08keyrings\x18\x02 \x01(\x03\x12\r\n\x05\x62ytes\x18\x03 \x01(\x03\x12+\n\x07receipt\x18\x04 \x01(\x0b\x32\x1a.verifier.admin.v1.Receipt\"G\n\x18ReconcileRegistryRequest\x12+\n\x07options\x18\x01 \x01(\x0b\x32\x1a.verifier.admin.v1.Options\"\xab\x01\n\x19ReconcileRegistryResponse\x12\x10\n\x08revision\x18\x01 \x01(\x03\x12\x16\n\x0eversions_added\x18\x02 \x01(\x03\x12\x0f\n\x07revoked\x18\x03 \x01(\x03\x12\x14\n\x0cswitched_off\x18\x04 \x01(\x03\x12\x10\n\x08replaced\x18\x05 \x01(\x03\x12+\n\x07receipt\x18\x06 \x01(\x0b\x32\x1a.verifier.admin.v1.Receipt2\xfe\x04\n\x12PublicationService\x12P\n\x07Publish\x12!.verifier.admin.v1.PublishRequest\x1a\".verifier.admin.v1.PublishResponse\x12S\n\x08RollBack\x12\".verifier.admin.v1.RollBackRequest\x1a#.verifier.admin.v1.RollBackResponse\x12t\n\x13\x43omparePublications\x12-.verifier.admin.v1.ComparePublicationsRequest\x1a..verifier.admin.v1.ComparePublicationsResponse\x12k\n\x10ListPublications\x12*.verifier.admin.v1.ListPublicationsRequest\x1a+.verifier.admin.v1.ListPublicationsResponse\x12n\n\x11PrunePublications\x12+.verifier.admin.v1.PrunePublicationsRequest\x1a,.verifier.admin.v1.PrunePublicationsResponse\x12n\n\x11ReconcileRegistry\x12+.verifier.admin.v1.ReconcileRegistryRequest\x1a,.verifier.admin.v1.ReconcileRegistryResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#verifier/admin/v1/publication.proto\x12\x11verifier.admin.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dverifier/admin/v1/types.proto\"z\n\nDifference\x12\x0e\n\x06gained\x18\x01 \x01(\x03\x12\x0c\n\x04lost\x18\x02 \x01(\x03\x12\x15\n\rlost_used_24h\x18\x03 \x01(\x03\x12\x0f\n\x07widened\x18\x04 \x01(\x03\x12\x10\n\x08\x65xtended\x18\x05 \x01(\x03\x12\x14\n\x0c\x64\x65nials_kept\x18\x06 \x01(\x03\"@\n\x0eKeyringSummary\x12\x0e\n\x06sha256\x18\x01 \x01(\t\x12\x0f\n\x07records\x18\x02 \x01(\x03\x12\r\n\x05\x62ytes\x18\x03 \x01(\x03\"\xc0\x02\n\x0bPublication\x12\x10\n\x08revision\x18\x01 \x01(\x03\x12\x12\n\ncontent_of\x18\x02 \x01(\x03\x12\x0c\n\x04held\x18\x03 \x01(\x08\x12\x30\n\x0cpublished_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07records\x18\x05 \x01(\x03\x12\x0e\n\x06\x61\x63tive\x18\x06 \x01(\x03\x12\x12\n\ntombstones\x18\x07 \x01(\x03\x12/\n\x04\x62\x61se\x18\x08 \x01(\x0b\x32!.verifier.admin.v1.KeyringSummary\x12\x30\n\x05\x64\x65lta\x18\t \x01(\x0b\x32!.verifier.admin.v1.KeyringSummary\x12\x11\n\tpublisher\x18\n \x01(\t\x12\x0f\n\x07\x63urrent\x18\x0b \x01(\x08\x12\x0f\n\x07problem\x18\x0c \x01(\t\"\xc3\x01\n\x0ePublishRequest\x12\x0e\n\x06resume\x18\x01 \x01(\x08\x12\x12\n\nallow_drop\x18\x02 \x01(\x08\x12\x18\n\x10\x61llow_clock_back\x18\x03 \x01(\x08\x12\x0e\n\x06rebase\x18\x04 \x01(\x08\x12+\n\x07options\x18\x05 \x01(\x0b\x32\x1a.verifier.admin.v1.Options\x12\x1f\n\x12\x64rop_limit_percent\x18\x06 \x01(\x05H\x00\x88\x01\x01\x42\x15\n\x13_drop_limit_percent\"\xb7\x01\n\x0fPublishResponse\x12\x33\n\x0bpublication\x18\x01 \x01(\x0b\x32\x1e.verifier.admin.v1.Publication\x12\x0f\n\x07\x63hanged\x18\x02 \x01(\x08\x12\x31\n\ndifference\x18\x03 \x01(\x0b\x32\x1d.verifier.admin.v1.Difference\x12+\n\x07receipt\x18\x04 \x01(\x0b\x32\x1a.verifier.admin.v1.Receipt\"x\n\x0fRollBackRequest\x12\x10\n\x08revision\x18\x01 \x01(\x03\x12\x12\n\ndrop_newer\x18\x02 \x01(\x08\x12\x12\n\nallow_drop\x18\x03 \x01(\x08\x12+\n\x07options\x18\x04 \x01(\x0b\x32\x1a.verifier.admin.v1.Options\"\xa7\x01\n\x10RollBackResponse\x12\x33\n\x0bpublication\x18\x01 \x01(\x0b\x32\x1e.verifier.admin.v1.Publication\x12\x31\n\ndifference\x18\x02 \x01(\x0b\x32\x1d.verifier.admin.v1.Difference\x12+\n\x07receipt\x18\x03 \x01(\x0b\x32\x1a.verifier.admin.v1.Receipt\"^\n\x1a\x43omparePublicationsRequest\x12\x15\n\rfrom_revision\x18\x01 \x01(\x03\x12\x13\n\x0bto_revision\x18\x02 \x01(\x03\x12\x14\n\x0c\x65xamples_max\x18\x03 \x01(\x05\"J\n\x06\x43hange\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x11\n\tclient_id\x18\x02 \x01(\t\x12\x0e\n\x06key_id\x18\x03 \x01(\t\x12\x0f\n\x07version\x18\x04 \x01(\x05\"}\n\x1b\x43omparePublicationsResponse\x12\x31\n\ndifference\x18\x01 \x01(\x0b\x32\x1d.verifier.admin.v1.Difference\x12+\n\x08\x65xamples\x18\x02 \x03(\x0b\x32\x19.verifier.admin.v1.Change\"@\n\x17ListPublicationsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"i\n\x18ListPublicationsResponse\x12\x34\n\x0cpublications\x18\x01 \x03(\x0b\x32\x1e.verifier.admin.v1.Publication\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x82\x01\n\x18PrunePublicationsRequest\x12\x0c\n\x04keep\x18\x01 \x01(\x05\x12+\n\x08keep_for\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12+\n\x07options\x18\x03 \x01(\x0b\x32\x1a.verifier.admin.v1.Options\"\x7f\n\x19PrunePublicationsResponse\x12\x14\n\x0cpublications\x18\x01 \x01(\x03\x12\x10\n\x08keyrings\x18\x02 \x01(\x03\x12\r\n\x05\x62ytes\x18\x03 \x01(\x03\x12+\n\x07receipt\x18\x04 \x01(\x0b\x32\x1a.verifier.admin.v1.Receipt\"G\n\x18ReconcileRegistryRequest\x12+\n\x07options\x18\x01 \x01(\x0b\x32\x1a.verifier.admin.v1.Options\"\xab\x01\n\x19ReconcileRegistryResponse\x12\x10\n\x08revision\x18\x01 \x01(\x03\x12\x16\n\x0eversions_added\x18\x02 \x01(\x03\x12\x0f\n\x07revoked\x18\x03 \x01(\x03\x12\x14\n\x0cswitched_off\x18\x04 \x01(\x03\x12\x10\n\x08replaced\x18\x05 \x01(\x03\x12+\n\x07receipt\x18\x06 \x01(\x0b\x32\x1a.verifier.admin.v1.Receipt2\xfe\x04\n\x12PublicationService\x12P\n\x07Publish\x12!.verifier.admin.v1.PublishRequest\x1a\".verifier.admin.v1.PublishResponse\x12S\n\x08RollBack\x12\".verifier.admin.v1.RollBackRequest\x1a#.verifier.admin.v1.RollBackResponse\x12t\n\x13\x43omparePublications\x12-.verifier.admin.v1.ComparePublicationsRequest\x1a..verifier.admin.v1.ComparePublicationsResponse\x12k\n\x10ListPublications\x12*.verifier.admin.v1.ListPublicationsRequest\x1a+.verifier.admin.v1.ListPublicationsResponse\x12n\n\x11PrunePublications\x12+.verifier.admin.v1.PrunePublicationsRequest\x1a,.verifier.admin.v1.PrunePublicationsResponse\x12n\n\x11ReconcileRegistry\x12+.verifier.admin.v1.ReconcileRegistryRequest\x1a,.verifier.admin.v1.ReconcileRegistryResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,33 +39,33 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_KEYRINGSUMMARY']._serialized_start=278
   _globals['_KEYRINGSUMMARY']._serialized_end=342
   _globals['_PUBLICATION']._serialized_start=345
-  _globals['_PUBLICATION']._serialized_end=648
-  _globals['_PUBLISHREQUEST']._serialized_start=651
-  _globals['_PUBLISHREQUEST']._serialized_end=846
-  _globals['_PUBLISHRESPONSE']._serialized_start=849
-  _globals['_PUBLISHRESPONSE']._serialized_end=1032
-  _globals['_ROLLBACKREQUEST']._serialized_start=1034
-  _globals['_ROLLBACKREQUEST']._serialized_end=1154
-  _globals['_ROLLBACKRESPONSE']._serialized_start=1157
-  _globals['_ROLLBACKRESPONSE']._serialized_end=1324
-  _globals['_COMPAREPUBLICATIONSREQUEST']._serialized_start=1326
-  _globals['_COMPAREPUBLICATIONSREQUEST']._serialized_end=1420
-  _globals['_CHANGE']._serialized_start=1422
-  _globals['_CHANGE']._serialized_end=1496
-  _globals['_COMPAREPUBLICATIONSRESPONSE']._serialized_start=1498
-  _globals['_COMPAREPUBLICATIONSRESPONSE']._serialized_end=1623
-  _globals['_LISTPUBLICATIONSREQUEST']._serialized_start=1625
-  _globals['_LISTPUBLICATIONSREQUEST']._serialized_end=1689
-  _globals['_LISTPUBLICATIONSRESPONSE']._serialized_start=1691
-  _globals['_LISTPUBLICATIONSRESPONSE']._serialized_end=1796
-  _globals['_PRUNEPUBLICATIONSREQUEST']._serialized_start=1799
-  _globals['_PRUNEPUBLICATIONSREQUEST']._serialized_end=1929
-  _globals['_PRUNEPUBLICATIONSRESPONSE']._serialized_start=1931
-  _globals['_PRUNEPUBLICATIONSRESPONSE']._serialized_end=2058
-  _globals['_RECONCILEREGISTRYREQUEST']._serialized_start=2060
-  _globals['_RECONCILEREGISTRYREQUEST']._serialized_end=2131
-  _globals['_RECONCILEREGISTRYRESPONSE']._serialized_start=2134
-  _globals['_RECONCILEREGISTRYRESPONSE']._serialized_end=2305
-  _globals['_PUBLICATIONSERVICE']._serialized_start=2308
-  _globals['_PUBLICATIONSERVICE']._serialized_end=2946
+  _globals['_PUBLICATION']._serialized_end=665
+  _globals['_PUBLISHREQUEST']._serialized_start=668
+  _globals['_PUBLISHREQUEST']._serialized_end=863
+  _globals['_PUBLISHRESPONSE']._serialized_start=866
+  _globals['_PUBLISHRESPONSE']._serialized_end=1049
+  _globals['_ROLLBACKREQUEST']._serialized_start=1051
+  _globals['_ROLLBACKREQUEST']._serialized_end=1171
+  _globals['_ROLLBACKRESPONSE']._serialized_start=1174
+  _globals['_ROLLBACKRESPONSE']._serialized_end=1341
+  _globals['_COMPAREPUBLICATIONSREQUEST']._serialized_start=1343
+  _globals['_COMPAREPUBLICATIONSREQUEST']._serialized_end=1437
+  _globals['_CHANGE']._serialized_start=1439
+  _globals['_CHANGE']._serialized_end=1513
+  _globals['_COMPAREPUBLICATIONSRESPONSE']._serialized_start=1515
+  _globals['_COMPAREPUBLICATIONSRESPONSE']._serialized_end=1640
+  _globals['_LISTPUBLICATIONSREQUEST']._serialized_start=1642
+  _globals['_LISTPUBLICATIONSREQUEST']._serialized_end=1706
+  _globals['_LISTPUBLICATIONSRESPONSE']._serialized_start=1708
+  _globals['_LISTPUBLICATIONSRESPONSE']._serialized_end=1813
+  _globals['_PRUNEPUBLICATIONSREQUEST']._serialized_start=1816
+  _globals['_PRUNEPUBLICATIONSREQUEST']._serialized_end=1946
+  _globals['_PRUNEPUBLICATIONSRESPONSE']._serialized_start=1948
+  _globals['_PRUNEPUBLICATIONSRESPONSE']._serialized_end=2075
+  _globals['_RECONCILEREGISTRYREQUEST']._serialized_start=2077
+  _globals['_RECONCILEREGISTRYREQUEST']._serialized_end=2148
+  _globals['_RECONCILEREGISTRYRESPONSE']._serialized_start=2151
+  _globals['_RECONCILEREGISTRYRESPONSE']._serialized_end=2322
+  _globals['_PUBLICATIONSERVICE']._serialized_start=2325
+  _globals['_PUBLICATIONSERVICE']._serialized_end=2963
 # @@protoc_insertion_point(module_scope)

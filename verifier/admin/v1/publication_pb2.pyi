@@ -38,7 +38,7 @@ class KeyringSummary(_message.Message):
     def __init__(self, sha256: _Optional[str] = ..., records: _Optional[int] = ..., bytes: _Optional[int] = ...) -> None: ...
 
 class Publication(_message.Message):
-    __slots__ = ("revision", "content_of", "held", "published_at", "records", "active", "tombstones", "base", "delta", "publisher", "current")
+    __slots__ = ("revision", "content_of", "held", "published_at", "records", "active", "tombstones", "base", "delta", "publisher", "current", "problem")
     REVISION_FIELD_NUMBER: _ClassVar[int]
     CONTENT_OF_FIELD_NUMBER: _ClassVar[int]
     HELD_FIELD_NUMBER: _ClassVar[int]
@@ -50,6 +50,7 @@ class Publication(_message.Message):
     DELTA_FIELD_NUMBER: _ClassVar[int]
     PUBLISHER_FIELD_NUMBER: _ClassVar[int]
     CURRENT_FIELD_NUMBER: _ClassVar[int]
+    PROBLEM_FIELD_NUMBER: _ClassVar[int]
     revision: int
     content_of: int
     held: bool
@@ -61,7 +62,8 @@ class Publication(_message.Message):
     delta: KeyringSummary
     publisher: str
     current: bool
-    def __init__(self, revision: _Optional[int] = ..., content_of: _Optional[int] = ..., held: _Optional[bool] = ..., published_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., records: _Optional[int] = ..., active: _Optional[int] = ..., tombstones: _Optional[int] = ..., base: _Optional[_Union[KeyringSummary, _Mapping]] = ..., delta: _Optional[_Union[KeyringSummary, _Mapping]] = ..., publisher: _Optional[str] = ..., current: _Optional[bool] = ...) -> None: ...
+    problem: str
+    def __init__(self, revision: _Optional[int] = ..., content_of: _Optional[int] = ..., held: _Optional[bool] = ..., published_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., records: _Optional[int] = ..., active: _Optional[int] = ..., tombstones: _Optional[int] = ..., base: _Optional[_Union[KeyringSummary, _Mapping]] = ..., delta: _Optional[_Union[KeyringSummary, _Mapping]] = ..., publisher: _Optional[str] = ..., current: _Optional[bool] = ..., problem: _Optional[str] = ...) -> None: ...
 
 class PublishRequest(_message.Message):
     __slots__ = ("resume", "allow_drop", "allow_clock_back", "rebase", "options", "drop_limit_percent")

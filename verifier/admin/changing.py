@@ -1,0 +1,195 @@
+"""What every command that changes something goes through: once for each request id, previewed, recorded, published."""
+
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from google.protobuf.message import Message
+
+from verifier.admin import replay, waiting
+from verifier.admin.context import Caller
+from verifier.admin.desk import Desk
+from verifier.admin.publisher import Covered
+from verifier.admin.v1 import types_pb2
+from verifier.control.acting import Act
+from verifier.errors import VerifierError
+from verifier.registry import queries
+
+Response = TypeVar("Response", bound=Message)
+
+
+class _PreviewOver(Exception):
+    """Undoes the act of a preview."""
+
+
+@dataclass(slots=True)
+class Change:
+    """A command on its way.
+
+    Args:
+        desk: what it works with.
+        caller: who sent it.
+        request: with its ``options``.
+        options: those, where the request has them elsewhere.
+    """
+
+    desk: Desk
+    caller: Caller
+    request: Message
+    options: types_pb2.Options
+    request_id: str = ""
+    need: int = 0  # registry.changes that a publication must cover to hold the effect
+    replayed: bool = False
+
+    def __post_init__(self) -> None:
+        """Check the request id, or make one: under it the command can be repeated."""
+        self.request_id = replay.check_id(self.options.request_id) or str(uuid.uuid4())
+
+    @property
+    def words(self) -> tuple[str, str]:
+        """Its id and its note, for the audit log."""
+        return self.request_id, self.options.note
+
+    @property
+    def until(self) -> float | None:
+        """Until when the caller waits, by ``time.monotonic``, less what it takes to tell him."""
+        return None if self.caller.deadline is None else self.caller.deadline - waiting.MARGIN_S
+
+    def recorded(self, response: Response, work: Callable[[Act, Response], None]) -> Response:
+        """Do the work in one act, or find the answer of the first time; return the answer with its receipt begun."""
+        name = self._name()
+        try:
+            with self.desk.acting(self.caller.actor(*self.words)) as act:
+                stored = None if self.options.validate_only else replay.find(act.connection, name, act.now_s)
+                if stored is not None:
+                    response.ParseFromString(stored.response)
+                    self.need, self.replayed = stored.need, True
+                    return response
+                self._do(act, response, work)
+                if self.options.validate_only:
+                    raise _PreviewOver
+                replay.save(act.connection, name, response, act.now_s, need=self.need)
+        except _PreviewOver:
+            _receipt(response).audit_id = ""
+        return response
+
+    def carried_out(self, response: Response, work: Callable[[Response], None]) -> Response:
+        """Do work that has transactions of its own, alone among publishers; or find the answer of the first time.
+
+        Such work is one that a repeat does not do twice: publishing, rolling back, tidying up.
+        """
+        name = self._name()
+        with self.desk.publisher.alone():
+            if self.options.validate_only:
+                work(response)
+                return response
+            with self.desk.registry.read() as connection:
+                stored = replay.find(connection, name, time_s())
+            if stored is not None:
+                response.ParseFromString(stored.response)
+                self.replayed = True
+                return response
+            work(response)
+            _receipt(response).request_id = self.request_id
+            with self.desk.registry.write() as connection:
+                replay.save(connection, name, response, time_s())
+        return response
+
+    def awaited(self, response: Response, covered: Covered) -> Response:
+        """Complete the receipt of a command that published; wait for nodes if the options say so."""
+        receipt = _receipt(response)
+        receipt.request_id, receipt.replayed = self.request_id, self.replayed
+        receipt.published = covered.revision > 0
+        waiting.complete(self.desk, receipt, covered, self.options, self.until)
+        return response
+
+    def described(self, response: Response) -> Response:
+        """Complete the receipt of a command that published nothing."""
+        receipt = _receipt(response)
+        receipt.request_id, receipt.replayed = self.request_id, self.replayed
+        waiting.describe(self.desk, receipt, 0, recorded=not self.options.validate_only)
+        return response
+
+    def _name(self) -> replay.Name:
+        return replay.Name(self.caller.principal, self.request_id, replay.digest_of(self.request))
+
+    def _do(self, act: Act, response: Response, work: Callable[[Act, Response], None]) -> None:
+        before = queries.state(act.connection).changes
+        work(act, response)
+        after = queries.state(act.connection).changes
+        # What changed nothing that nodes see needs no publication. A repeat of what was done before does: the one
+        # that did it may not have come so far.
+        self.need = 0 if act.entries and after == before else after
+        receipt = _receipt(response)
+        receipt.audit_id = act.audit_id or ""
+        receipt.request_id = self.request_id
+
+    def finished(self, response: Response, *, drop: int = 0) -> Response:
+        """Publish and wait as the options say; complete the receipt.
+
+        Args:
+            drop: how many versions the command revoked, which the drop guard does not count.
+
+        Raises:
+            VerifierError: of publishing; its details say ``recorded`` and the audit id.
+        """
+        receipt = _receipt(response)
+        receipt.request_id, receipt.replayed = self.request_id, self.replayed
+        if self.options.validate_only or self.options.wait == types_pb2.WAIT_RECORDED:
+            waiting.describe(self.desk, receipt, self.need, recorded=not self.options.validate_only)
+            return response
+        if not self.need:
+            return self.awaited(response, self.desk.publisher.newest())
+        try:
+            actor = self.caller.actor(self.request_id)
+            covered = self.desk.publisher.cover(self.need, actor, drop=drop, until=self.until)
+        except VerifierError as error:
+            raise _recorded_but(error, receipt) from error
+        return self.awaited(response, covered)
+
+
+def change(
+    desk: Desk,
+    caller: Caller,
+    request: Any,
+    response: Response,
+    work: Callable[[Act, Response], None],
+    *,
+    drop: Callable[[Response], int] | None = None,
+) -> Response:
+    """Carry out a command that changes the registry.
+
+    Args:
+        desk: what it works with.
+        caller: who sent it.
+        request: with ``options``.
+        response: empty, with a ``receipt``; the work fills in the rest.
+        work: does it, inside the act.
+        drop: tells how many versions a response revoked.
+
+    Raises:
+        Conflict: the request id was used for another request (``REQUEST_ID_REUSED``); or as the work says.
+        VerifierError: of publishing; its details then say ``recorded`` and the audit id.
+    """
+    command = Change(desk, caller, request, request.options)
+    command.recorded(response, work)
+    return command.finished(response, drop=drop(response) if drop else 0)
+
+
+def time_s() -> int:
+    """Return the second of the clock, for what is only read."""
+    return int(time.time())
+
+
+def _receipt(response: Any) -> types_pb2.Receipt:
+    receipt: types_pb2.Receipt = response.receipt
+    return receipt
+
+
+def _recorded_but(error: VerifierError, receipt: types_pb2.Receipt) -> VerifierError:
+    """Say of an error of publishing that the change itself is there."""
+    error.details |= {"recorded": True, "audit_id": receipt.audit_id or None, "request_id": receipt.request_id}
+    error.message = f"recorded, but not published: {error.message}"
+    return error
