@@ -55,18 +55,30 @@ def update_version(connection: Connection, ordinal: int, **values: Any) -> None:
     connection.execute(update(schema.versions).where(schema.versions.c.ordinal == ordinal).values(values))
 
 
+def update_keys(connection: Connection, ordinals: Iterable[int], **values: Any) -> None:
+    """Change the same columns of many keys."""
+    for part in queries.parts(ordinals):
+        connection.execute(update(schema.keys).where(schema.keys.c.ordinal.in_(part)).values(values))
+
+
+def update_versions(connection: Connection, ordinals: Iterable[int], **values: Any) -> None:
+    """Change the same columns of many versions."""
+    for part in queries.parts(ordinals):
+        connection.execute(update(schema.versions).where(schema.versions.c.ordinal.in_(part)).values(values))
+
+
 def set_records(connection: Connection, records: Iterable[tuple[int, bytes]]) -> None:
     """Replace keyring records, given with the ordinals of their versions, and mark them as not published yet."""
-    rows = [{"at": ordinal, "bytes": record} for ordinal, record in records]
-    if not rows:
+    new = list(records)
+    if not new:
         return
     query = (
         update(schema.versions)
         .where(schema.versions.c.ordinal == bindparam("at"))
         .values(record=bindparam("bytes"))
     )
-    connection.execute(query, rows)
-    dirty.mark(connection, (row["at"] for row in rows))
+    connection.execute(query, [{"at": ordinal, "bytes": record} for ordinal, record in new])
+    dirty.mark(connection, (ordinal for ordinal, _ in new))
 
 
 def use_prefix(connection: Connection, prefix: str, mode: str = schema.NATIVE) -> None:
