@@ -24,6 +24,7 @@ OPTIONS = (
     ("grpc.max_metadata_size", 64 << 10),
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.enable_http_proxy", 0),  # tokens do not travel through what an environment happens to name
     ("grpc.enable_retries", 0),  # repeats need their request id: the caller's own business
 )
 

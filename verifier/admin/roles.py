@@ -40,6 +40,8 @@ ALLOWED: Mapping[str, frozenset[Role]] = {
     "LifecycleService/Reinstate": _ADMINISTERING,
     "LifecycleService/ImportKeys": _OPERATING,
     "LifecycleService/CheckRetirement": _READING,
+    "LifecycleService/GetStorePolicy": _READING,
+    "LifecycleService/UpdateStorePolicy": _OPERATING,
     "PublicationService/Publish": _PUBLISHING,
     "PublicationService/RollBack": _PUBLISHING,
     "PublicationService/ComparePublications": _READING,
