@@ -159,6 +159,23 @@ def revoke(key: Key, numbers: Sequence[int] | None, reason: RevocationReason, no
     return with_version(key, *(revoked(version, reason, now_s) for version in to_revoke(key, numbers, now_s)))
 
 
+def reinstated(version: Version, revoked_at: int, now_s: int) -> Version:
+    """Return the version after a revocation was undone, with its windows as they stand; or as it is, if it cannot be.
+
+    A compromised version stays revoked; so does one that was revoked again since, and a successor that was cancelled
+    before it became active, which would be a second pending one.
+
+    Args:
+        version: as it is now.
+        revoked_at: when the revocation was that is undone.
+        now_s: seconds since 1970.
+    """
+    of_another = version.revoked_at != revoked_at or strength(version.reason) > 1
+    begins, superseded = version.not_before, version.superseded_at
+    cancelled = begins is not None and superseded is not None and (superseded < begins or now_s < begins)
+    return version if of_another or cancelled else replace(version, revoked_at=None, reason=None)
+
+
 def moved_end(present: int | None, asked: int | None, *, extend: bool) -> int | None:
     """Return the own end that stands after an update: earlier at will, later or none only on purpose.
 
