@@ -266,3 +266,11 @@ def test_a_first_load_does_not_keep_readers_out_for_good(registry: Registry):
         bulk.insert_versions(connection, [(1, b"t" * 32, b"r", 1, 1, 1, None, None, None)])
     with registry.write() as connection, bulk.expecting(connection, 1_000_000), registry.read() as reader:
         assert 1 == sum(map(len, queries.iterate_records(reader)))
+
+
+def test_prefixes_come_in_one_order_from_every_database(registry: Registry):
+    with registry.write() as connection:
+        for prefix in ("b", "A", "a_b", "aa", "B", "a0"):
+            changes.use_prefix(connection, prefix)
+    with registry.read() as connection:
+        assert ["A", "B", "a0", "a_b", "aa", "b"] == [prefix for prefix, _ in queries.prefix_modes(connection)]

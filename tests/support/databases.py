@@ -42,7 +42,7 @@ SETTINGS = {
 
 def programs() -> Path | None:
     """Return the folder of the newest PostgreSQL's programs; None when there are none."""
-    folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: -float(path.parent.name))
+    folders = sorted(Path("/usr/lib/postgresql").glob("[0-9]*/bin"), key=lambda path: -float(path.parent.name))
     on_path = shutil.which("initdb")
     for folder in [*folders, *([Path(on_path).parent] if on_path else [])]:
         if all((folder / name).exists() for name in ("initdb", "postgres")):
@@ -70,8 +70,10 @@ class PostgresServer:
 
     def start(self) -> None:
         """Make its files, start it, and wait until it answers."""
+        # Sorting as people do, which production may: whoever relies on the order of bytes notices.
+        sorting = ["--locale-provider=icu", "--icu-locale=en-US"] if self._major() >= 15 else []
         self._run("initdb", "--no-sync", "--username=verifier", "--auth=trust", "--encoding=UTF8", "--locale=C.UTF-8",
-                  f"--pgdata={self._data}")  # fmt: skip
+                  *sorting, f"--pgdata={self._data}")  # fmt: skip
         options = [f"-c{name}={value}" for name, value in SETTINGS.items()]
         with (self.folder / "log").open("wb") as log:
             self._process = subprocess.Popen(
@@ -122,12 +124,16 @@ class PostgresServer:
             return {}
         return {"user": self._user.pw_uid, "group": self._user.pw_gid, "extra_groups": []}
 
-    def _run(self, program: str, *arguments: str) -> None:
+    def _major(self) -> int:
+        return int(self._run("postgres", "--version").split(")")[1].split(".")[0])
+
+    def _run(self, program: str, *arguments: str) -> str:
         done = subprocess.run(
             [self._bin / program, *arguments], capture_output=True, text=True, cwd=self.folder, check=False,
             timeout=START_TIMEOUT_S, **self._as_user(),
         )  # fmt: skip
         assert done.returncode == 0, f"{program}: {done.stderr}"
+        return done.stdout
 
     def _wait(self) -> None:
         deadline = time.monotonic() + START_TIMEOUT_S

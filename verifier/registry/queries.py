@@ -98,7 +98,7 @@ def keys_with_policy(connection: Connection, client_ordinal: int) -> Iterator[Ke
 
 
 def keys_at(connection: Connection, ordinals: Sequence[int]) -> list[Key]:
-    """Return the keys of some ordinals, a page of them at most, with all their versions, in the order of their making."""
+    """Return the keys of some ordinals, a page of them at most, with all their versions, by ordinal."""
     query = _KEY_SELECT.where(schema.keys.c.ordinal.in_(ordinals)).order_by(schema.keys.c.ordinal)
     return list(_with_versions(connection, connection.execute(query).all()))
 
@@ -188,8 +188,8 @@ def clients_off(connection: Connection) -> list[int]:
 
 def prefix_modes(connection: Connection) -> list[tuple[str, str]]:
     """Return the prefixes that tokens may begin with, and the mode of each, sorted."""
-    query = select(schema.prefixes.c.prefix, schema.prefixes.c.mode).order_by(schema.prefixes.c.prefix)
-    return [(prefix, mode) for prefix, mode in connection.execute(query)]
+    query = select(schema.prefixes.c.prefix, schema.prefixes.c.mode)
+    return sorted((prefix, mode) for prefix, mode in connection.execute(query))  # every database sorts in its own way
 
 
 def record_count(connection: Connection) -> int:
