@@ -10,7 +10,7 @@ import secrets
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
@@ -214,16 +214,12 @@ def _index(path: Path, pages: int, records: int) -> bytes:
 
 def _finish(path: Path, facts: _Facts, records: int, tell: Progress, durable: bool) -> KeyringDescription:
     """Check and hash the file while the disk takes it, then give it its name."""
-    with ThreadPoolExecutor(1, "fsync") as worker:
-        synced: Future[None] | None = worker.submit(_sync, path) if durable else None
-        with KeyringFile(path) as file:
-            if file.records != records:
-                raise UnsoundPublication(f"{records} records were written, the file has {file.records}")
-            compare_with_lmdb(path, file, SAMPLES if facts.kind == "base" else DELTA_SAMPLES)
-            sha256, segments = digest_file(file.fd, file.size, lambda done: tell("digest", done, file.size))
-            slots, switches, size = file.slots, file.switches, file.size
-        if synced is not None:
-            synced.result()
+    with _syncing(path) if durable else nullcontext(), KeyringFile(path) as file:
+        if file.records != records:
+            raise UnsoundPublication(f"{records} records were written, the file has {file.records}")
+        compare_with_lmdb(path, file, SAMPLES if facts.kind == "base" else DELTA_SAMPLES)
+        sha256, segments = digest_file(file.fd, file.size, lambda done: tell("digest", done, file.size))
+        slots, switches, size = file.slots, file.switches, file.size
     path.replace(path.with_name(f"{sha256}.mdb"))
     if durable:
         _sync(path.parent)
@@ -232,6 +228,15 @@ def _finish(path: Path, facts: _Facts, records: int, tell: Progress, durable: bo
         features=(), records=records, peppers=facts.peppers, prefixes=facts.prefixes,
         accepts_foreign=facts.accepts_foreign, slots=slots, switches=switches, segments=segments,
     )  # fmt: skip
+
+
+@contextmanager
+def _syncing(path: Path) -> Iterator[None]:
+    """Sync a file in another thread meanwhile."""
+    with ThreadPoolExecutor(1, "fsync") as worker:
+        synced: Future[None] = worker.submit(_sync, path)
+        yield
+        synced.result()
 
 
 def _sync(path: Path) -> None:

@@ -26,6 +26,8 @@ def digest_file(fd: int, size: int, progress: Callable[[int], None] | None = Non
     Raises:
         OSError: the file could not be read, or was shorter.
     """
+    if size <= PIECE_BYTES:
+        return _digest_small(fd, size, progress)
     sha256 = hashlib.sha256()
     checksums = []
     buffers = [bytearray(PIECE_BYTES), bytearray(PIECE_BYTES)]
@@ -48,6 +50,16 @@ def digest_file(fd: int, size: int, progress: Callable[[int], None] | None = Non
         if pending is not None:
             pending.result()
     return sha256.hexdigest(), Segments(SEGMENT_BYTES, tuple(checksums))
+
+
+def _digest_small(fd: int, size: int, progress: Callable[[int], None] | None) -> tuple[str, Segments]:
+    """Hash a file of one piece: threads and large buffers would take longer than the hashing."""
+    piece = bytearray(size)
+    _read(fd, memoryview(piece), 0)
+    if progress is not None:
+        progress(size)
+    checksums = (xxhash.xxh3_64_hexdigest(piece),) if size else ()
+    return hashlib.sha256(piece).hexdigest(), Segments(SEGMENT_BYTES, checksums)
 
 
 def _read(fd: int, piece: memoryview, offset: int) -> None:

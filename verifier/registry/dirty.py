@@ -36,8 +36,7 @@ def rows_since_base(connection: Connection, next_version: int) -> Iterator[list[
         next_version: the first ordinal that was not given yet when the base was built.
     """
     v, d = schema.versions.c, schema.dirty.c
-    rewritten = select(v.tag, v.record).join(schema.dirty, d.version_ordinal == v.ordinal)
-    yield from _pages(connection, rewritten.where(d.version_ordinal < next_version))
+    yield from _pages(connection, _versions(select(d.version_ordinal).where(d.version_ordinal < next_version)))
     yield from _pages(connection, select(v.tag, v.record).where(v.ordinal >= next_version))
 
 
@@ -49,8 +48,8 @@ def rows_since(connection: Connection, change: int, next_version: int) -> Iterat
         next_version: the first ordinal that was not given yet then.
     """
     v, d = schema.versions.c, schema.dirty.c
-    rewritten = select(v.tag, v.record).join(schema.dirty, d.version_ordinal == v.ordinal)
-    yield from _pages(connection, rewritten.where(d.change > change, d.version_ordinal < next_version))
+    rewritten = select(d.version_ordinal).where(d.change > change, d.version_ordinal < next_version)
+    yield from _pages(connection, _versions(rewritten))
     yield from _pages(connection, select(v.tag, v.record).where(v.ordinal >= next_version))
 
 
@@ -68,6 +67,12 @@ def forget(connection: Connection, change: int) -> None:
         change: what ``changes`` was when its records were read.
     """
     connection.execute(delete(schema.dirty).where(schema.dirty.c.change <= change))
+
+
+def _versions(ordinals: Select[Any]) -> Select[Any]:
+    """Return the query for some versions. Not a join, for which SQLite would go through all versions."""
+    v = schema.versions.c
+    return select(v.tag, v.record).where(v.ordinal.in_(ordinals))
 
 
 def _pages(connection: Connection, query: Select[Any]) -> Iterator[list[Row]]:

@@ -48,12 +48,13 @@ class Publisher:
 
     def __enter__(self) -> "Publisher":
         self.store.current()  # refuses what is not a store
-        self._lock = _locked(self.store.folder / LOCK_NAME)
+        self._lock, left = _locked(self.store.folder / LOCK_NAME)
         try:
             for folder in (self.store.keyrings, self.store.publications):
                 durable.make_folder(folder)
-            self._clean()
-            durable.make_folder(self.building)
+            if not left or left != _left_in_order():
+                self._clean()
+            self.building.mkdir(exist_ok=True)
         except BaseException:
             self._unlock()
             raise
@@ -64,6 +65,8 @@ class Publisher:
     ) -> None:
         try:
             shutil.rmtree(self.building, ignore_errors=True)
+            if error is None:
+                self._leave()
         finally:
             self._unlock()
 
@@ -160,15 +163,35 @@ class Publisher:
             os.close(self._lock)
             self._lock = None
 
+    def _leave(self) -> None:
+        """Write down that nothing was left behind."""
+        assert self._lock is not None
+        with suppress(OSError):
+            left = _left_in_order()
+            os.pwrite(self._lock, left, 0)
+            os.ftruncate(self._lock, len(left))
 
-def _locked(path: Path) -> int:
-    """Take the publisher's lock and write down who holds it; return the descriptor that keeps it."""
+
+def _left_in_order() -> bytes:
+    """Return what a publisher writes into the lock at its end: looking for leftovers takes longer than a publication.
+
+    It holds for this run of the machine, since a power cut can leave the lock older than the files beside it.
+    """
+    with suppress(OSError):
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return json.dumps({"left": "in order", "boot": boot}).encode() + b"\n"
+    return b""
+
+
+def _locked(path: Path) -> tuple[int, bytes]:
+    """Take the publisher's lock and write down who holds it; return the descriptor that keeps it, and what it held."""
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     except OSError as error:
         raise Unavailable(f"cannot write {path}: {error.strerror}", code="CANNOT_WRITE") from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        before = os.pread(descriptor, 4096, 0)
         holder = {"pid": os.getpid(), "host": socket.gethostname(), "since": time_text(int(time.time()))}
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, json.dumps(holder).encode() + b"\n", 0)
@@ -178,7 +201,7 @@ def _locked(path: Path) -> int:
     except OSError as error:
         os.close(descriptor)
         raise Unavailable(f"cannot lock {path}: {error.strerror}", code="CANNOT_WRITE") from error
-    return descriptor
+    return descriptor, before
 
 
 def _busy(path: Path) -> Conflict:
