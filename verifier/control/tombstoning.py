@@ -14,10 +14,10 @@ from pathlib import Path
 from sqlalchemy import Connection
 
 from verifier._tagset import contains, first_missing, relayered
-from verifier.control.acting import Actor, acting
+from verifier.control.acting import Act, Actor, acting
 from verifier.control.lifecycle import with_version
+from verifier.control.rekeying import pepper_values
 from verifier.control.saving import save
-from verifier.errors import Conflict
 from verifier.registry import queries, tombstones
 from verifier.registry.database import Registry
 from verifier.registry.facts import Version
@@ -69,14 +69,20 @@ def unite(
     if not missing and not resurrected:
         return 0
     with acting(registry, actor, now_s) as act:
-        added = tombstones.add(act.connection, missing)
-        alive = tombstones.resurrected(act.connection)
-        for key_id, ordinals in tombstones.keys_of(act.connection, alive).items():
-            key = queries.find_key(act.connection, key_id)
-            dead = [_compromised(version, act.now_s) for version in key.versions if version.ordinal in ordinals]
-            save(act, key, with_version(key, *dead))
+        return sum(enforce(act, missing))
+
+
+def enforce(act: Act, missing: Iterable[Tombstone] = ()) -> tuple[int, int]:
+    """Add tombstones, and revoke every version that has one; return how many of each were put right."""
+    added = tombstones.add(act.connection, missing)
+    alive = tombstones.resurrected(act.connection)
+    for key_id, ordinals in tombstones.keys_of(act.connection, alive).items():
+        key = queries.find_key(act.connection, key_id)
+        dead = [_compromised(version, act.now_s) for version in key.versions if version.ordinal in ordinals]
+        save(act, key, with_version(key, *dead))
+    if added or alive:
         act.audit("tombstones.enforced", added=added, revoked=len(alive))
-    return added + len(alive)
+    return added, len(alive)
 
 
 def write_files(
@@ -124,10 +130,7 @@ def layers_between(previous: Manifest | None, peppers: Sequence[str], held: Pepp
     before = () if previous is None else previous.base.peppers
     if previous is None or tuple(peppers[: len(before)]) != before:
         return []
-    missing = [name for name in peppers[len(before) :] if name not in held]
-    if missing:
-        raise Conflict(f"pepper {missing[0]} is not among the secrets", code="PEPPER_MISSING")
-    return [held[name] for name in peppers[len(before) :]]
+    return pepper_values(peppers[len(before) :], held)
 
 
 def translated(entries: Iterable[Tombstone], layers: Sequence[bytes]) -> Iterator[Tombstone]:
