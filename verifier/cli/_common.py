@@ -2,30 +2,20 @@
 
 import json
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
 from verifier.errors import InvalidInput
 
-F = TypeVar("F", bound=Callable[..., Any])
-
 WIDEST = 100_000
+PAGE = 1000
 
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print JSON: one object, lists as one object a line."
 )
-
-
-def require_home(ctx: click.Context) -> Path:
-    """Return the folder given with ``--store``, or say how to give it."""
-    home = ctx.find_root().obj
-    if home is None:
-        raise InvalidInput("no store was named", hint="give --store DIR before the command, or set VERIFIER_STORE")
-    return Path(home)
 
 
 def print_json(value: Mapping[str, Any]) -> None:
@@ -75,6 +65,69 @@ def counted(number: int, noun: str) -> str:
 def time_text(seconds: int | None) -> str | None:
     """Write seconds since 1970 as RFC 3339 in UTC with ``Z``; None stays None."""
     return None if seconds is None else datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def duration_text(seconds: int) -> str:
+    """Write a duration so that it can be read back: 90s, 15m, 24h, 30d; without loss."""
+    unit = next(name for name in ("d", "h", "m", "s") if seconds % _UNITS_S[name] == 0) if seconds else "s"
+    return f"{seconds // _UNITS_S[unit]}{unit}"
+
+
+def joined(value: object) -> str:
+    """Write a list or mapping for people in one line."""
+    if isinstance(value, dict):
+        return " ".join(f"{name}={plain(text)}" for name, text in value.items()) or "-"
+    if isinstance(value, list):
+        return " ".join(map(str, value)) or "-"
+    return plain(value)
+
+
+def print_fields(body: Mapping[str, Any], width: int = 12) -> None:
+    """Write one thing for people: a line for each field."""
+    for name, value in body.items():
+        click.echo(f"{name.replace('_', ' ') + ':':{width}}{joined(value)}")
+
+
+def pairs(values: Sequence[str], what: str = "metadata") -> dict[str, str]:
+    """Read ``k=v`` options.
+
+    Raises:
+        InvalidInput: one has no ``=``, or a name comes twice.
+    """
+    found: dict[str, str] = {}
+    for value in values:
+        name, separator, text = value.partition("=")
+        if not separator or name in found:
+            raise InvalidInput(
+                f"{value[:40]!r} is not NAME=VALUE, or the name comes twice", code=f"BAD_{what.upper()}"
+            )
+        found[name] = text
+    return found
+
+
+def words(values: Sequence[str]) -> tuple[str, ...]:
+    """Read options that may be repeated or hold several values parted by commas."""
+    return tuple(word.strip() for value in values for word in value.split(",") if word.strip())
+
+
+def pages(ask: Any, request: Any, field: str, limit: int | None = None) -> Iterator[Any]:
+    """Yield what a list method returns, page after page.
+
+    Args:
+        ask: the method.
+        request: for the first page.
+        field: of the response that holds the items.
+        limit: at most so many.
+    """
+    left = limit
+    while left is None or left > 0:
+        request.page_size = PAGE if left is None else min(PAGE, left)
+        response = ask(request)
+        yield from getattr(response, field)
+        left = None if left is None else left - len(getattr(response, field))
+        if not response.next_page_token:
+            return
+        request.page_token = response.next_page_token
 
 
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}

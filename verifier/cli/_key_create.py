@@ -1,20 +1,22 @@
 """``verifier key create``: one key on standard output, or a million in a file."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from verifier.cli._changing import Desk, desk, pairs, publish_option, tell, words
-from verifier.cli._common import Moment, counted, json_option, print_json, time_text
-from verifier.cli._progress import progress_bar
+from verifier.cli import _key_bulk
+from verifier.cli._common import Moment, pairs, print_json, words
+from verifier.cli._handout import Handout, sha256_option
+from verifier.cli._policy import laid_over, policy_option, said_in
+from verifier.cli._present import label_of, moment, receipt_json
+from verifier.cli._seam import Seam, seam
+from verifier.cli._wish import Wish, changing, tell
 from verifier.errors import InvalidInput
 from verifier.tokens import DEFAULT_PREFIX
 
 if TYPE_CHECKING:
-    from verifier.control.terms import Terms
-    from verifier.registry.facts import Key
+    from verifier.admin.v1 import lifecycle_pb2
 
 
 @click.command()
@@ -26,89 +28,75 @@ if TYPE_CHECKING:
 @click.option("--not-before", type=Moment(), metavar="TIME", help="Active from: RFC 3339, or +24h.  [at once]")
 @click.option("--expires", type=Moment(), metavar="TIME", help="End of this version.  [never]")
 @click.option("--key-expires", type=Moment(), metavar="TIME", help="End of the key with all versions.  [never]")
+@policy_option
+@sha256_option
 @click.option("--count", type=click.IntRange(1), metavar="N", help="Make so many keys; needs --output.")
 @click.option("--output", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
               help="New file for the tokens, mode 0600, one a line; key ids go to FILE.ids in the same order.")
 @click.option("--format", "output_format", type=click.Choice(["text", "jsonl"]), default="text", show_default=True,
               help="Of the file; jsonl holds the key ids, too.")
-@publish_option
-@json_option
+@changing()
 @click.pass_context
 def create(
-    ctx: click.Context, *, client_id: str, scopes: tuple[str, ...], allow: tuple[str, ...], metadata: tuple[str, ...],
-    prefix: str, not_before: int | None, expires: int | None, key_expires: int | None, count: int | None,
-    output: Path | None, output_format: str, wants_publish: bool, as_json: bool,
+    ctx: click.Context, /, *, sha256: str | None, count: int | None, output: Path | None, output_format: str,
+    wish: Wish, **terms: Any,
 ) -> None:  # fmt: skip
-    """Create a key and show its token, once; it is stored nowhere. Or many keys at once, into a file."""
-    from verifier.control.terms import Terms
+    """Create a key and show its token, once; it is stored nowhere. Or many keys at once, into a file.
 
-    terms = Terms(
-        scopes=words(scopes), rules=words(allow), metadata=pairs(metadata), prefix=prefix, not_before=not_before,
-        expires_at=expires, key_expires_at=key_expires,
-    )  # fmt: skip
+    The token is made here, and only its SHA-256 goes to the registry. Where nodes report, the key is published by
+    default, and its token is shown once all of them know it.
+    """
     if output is None and (count or 1) > 1:
         raise InvalidInput("many tokens go to a file", hint=f"--count {count} --output tokens.txt", code="NEEDS_OUTPUT")
     if output is None and output_format != "text":
         raise InvalidInput("--format is about the file", hint="add --output FILE, or --json", code="NEEDS_OUTPUT")
-    with desk(ctx) as at:
+    if output is not None and sha256 is not None:
+        raise InvalidInput("with --sha256 there is no token to write into a file", code="BAD_SECRET")
+    with seam(ctx) as at:
+        request = _request(at, terms, wish)
         if output is None:
-            _one(at, client_id, terms, wants_publish, as_json)
+            _one(at, request, sha256, wish)
         else:
-            made = _many(at, client_id, terms, count or 1, output, as_jsonl=output_format == "jsonl")
-            tell(made.lines, made.body, at.outcome(wants_publish), as_json=as_json)
+            _key_bulk.create(at, request, count or 1, output, wish, as_jsonl=output_format == "jsonl")
 
 
-def _one(at: Desk, client_id: str, terms: "Terms", wants_publish: bool, as_json: bool) -> None:
-    from verifier.control import directory
+def _request(at: Seam, terms: dict[str, Any], wish: Wish) -> "lifecycle_pb2.CreateKeyRequest":
+    from verifier.admin.times import stamp
+    from verifier.admin.v1 import lifecycle_pb2, types_pb2
 
-    peppers = at.peppers()
-    with at.act() as act:
-        made = directory.issue_key(act, peppers, client_id, terms)
-    key, version = made.key, made.key.label
+    request = lifecycle_pb2.CreateKeyRequest(
+        client_id=terms["client_id"], scopes=words(terms["scopes"]), allow=words(terms["allow"]),
+        metadata=pairs(terms["metadata"]), prefix=terms["prefix"], not_before=stamp(terms["not_before"]),
+        expires_at=stamp(terms["expires"]), key_expires_at=stamp(terms["key_expires"]),
+        options=wish.options(at, handout=True),
+    )  # fmt: skip
+    if terms["policy"]:
+        request.policy.CopyFrom(laid_over(types_pb2.Policy(), said_in(terms["policy"])))
+    return request
+
+
+def _one(at: Seam, request: "lifecycle_pb2.CreateKeyRequest", sha256: str | None, wish: Wish) -> None:
+    handout = Handout(request.prefix, sha256, None)
+    done, failed = handout.ask(at, at.admin.lifecycle.CreateKey, request)
+    key, version = done.key, label_of(done.key)
     body = {
-        "client_id": client_id,
+        "client_id": key.client_id,
         "key_id": key.key_id,
-        "version": version.number,
-        "token": made.token,
+        "version": version.version,
+        "token": None if wish.dry_run else handout.shown,
         "scopes": list(key.scopes),
-        "not_before": time_text(version.not_before),
-        "expires_at": time_text(_end(made.key)),
+        "not_before": moment(version, "not_before"),
+        "expires_at": moment(version, "expires_at"),
     }
-    if not as_json:
-        # Before publishing, which may fail: the key exists, and its token is nowhere else.
-        click.echo(f"key:   {key.key_id}\ntoken: {made.token}")
-        click.echo("  keep the token now: it is not stored and cannot be shown again", err=True)
-        tell([], body, at.outcome(wants_publish), as_json=False)
-        return
-    try:
-        outcome = at.outcome(wants_publish)
-    except Exception:
-        print_json({**body, "published": False, "revision": None, "audit_id": None})
-        raise
-    tell([], {**body, "audit_id": None}, outcome, as_json=True)
-
-
-def _end(key: "Key") -> int | None:
-    from verifier.control.lifecycle import effective_end
-
-    return effective_end(key, key.label)
-
-
-@dataclass(frozen=True, slots=True)
-class _Made:
-    """What there is to say of many keys."""
-
-    lines: list[str]
-    body: dict[str, Any]
-
-
-def _many(at: Desk, client_id: str, terms: "Terms", count: int, output: Path, *, as_jsonl: bool) -> _Made:
-    from verifier.control import directory
-
-    with progress_bar("create") as progress:
-        files = directory.issue_keys(
-            at.registry, at.peppers(), client_id, terms,
-            count=count, output=output, as_jsonl=as_jsonl, progress=progress,
-        )  # fmt: skip
-    body = {"client_id": client_id, "count": count, "files": [str(file) for file in files]}
-    return _Made([f"created {counted(count, 'key')} of client {client_id}", *(f"  {file}" for file in files)], body)
+    if failed is not None and wish.as_json:
+        print_json({**body, **receipt_json(done.receipt)})
+        raise failed
+    lines = [] if wish.dry_run else handout.tell([f"key:   {key.key_id}"])
+    if not wish.as_json and not wish.dry_run:
+        # Before anything is said of nodes: whoever stops reading there has his token.
+        for line in lines:
+            click.echo(line)
+        handout.remind()
+    if failed is not None:
+        raise failed
+    tell(wish, [], body, done.receipt)

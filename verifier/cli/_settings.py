@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from verifier.cli._place import place_of
 from verifier.server.settings import CONFIG_VARIABLE, VARIABLE, Sourced, fields, read_settings, setting_of
 
 
@@ -19,7 +20,7 @@ def settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
     def wrapped(ctx: click.Context, /, config: Path | None, **given: Any) -> Any:
         flags = {field.name: given.pop(field.name) for field in fields() if field.name in given}
         environment = dict(os.environ)
-        home = ctx.find_root().obj
+        home = place_of(ctx).home
         from_flag = ctx.find_root().get_parameter_source("home") is click.core.ParameterSource.COMMANDLINE
         if home is not None and from_flag:
             flags["store"] = str(home)

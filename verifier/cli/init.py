@@ -2,7 +2,8 @@
 
 import click
 
-from verifier.cli._common import json_option, print_json, require_home
+from verifier.cli._common import json_option, print_json
+from verifier.cli._seam import only_local
 
 
 @click.command()
@@ -11,9 +12,8 @@ from verifier.cli._common import json_option, print_json, require_home
 def command(ctx: click.Context, as_json: bool) -> None:
     """Create registry, store and secrets in the folder; where they are already, change nothing."""
     from verifier.control.founding import found
-    from verifier.store.home import Home
 
-    home = Home(require_home(ctx))
+    home = only_local(ctx, "init")
     founded = found(home)
     if as_json:
         print_json({"store_id": founded.store_id, "created": founded.created, "folder": str(home.folder)})
