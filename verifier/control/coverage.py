@@ -16,6 +16,7 @@ from verifier.registry.nodes import Node
 
 EXPECTED_FOR_S = 86_400  # a node that was silent for longer is not waited for
 LOST_MS_MAX = 10_000  # what a report covers at most: less is not worth a doubt
+CLOCK_SLACK_MS = 2_000  # how exactly a node's clock is known, at worst
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,19 +119,30 @@ def advanced(node: Node, span: Span, now_s: int) -> Step:
     else:
         step = _series(node, span, now_s)
     node, gaps = step.node, step.gaps
-    known = node.usage_to_ms
-    if known is None or span.from_ms > known or span.epoch != node.usage_epoch:
-        if known is not None and span.from_ms > known:
-            skew_ms = node.clock_skew_ms or 0
-            gaps = (*gaps, Gap(known - max(0, skew_ms), span.from_ms - min(0, skew_ms)))
-        known = span.from_ms
-    began = span.from_ms if node.usage_from_ms is None else node.usage_from_ms
+    begin_ms, end_ms, is_doubtful = _within(node, span, now_s)
+    known_ms = node.usage_to_ms
+    if known_ms is not None and begin_ms > known_ms and not (is_doubtful and span.epoch == node.usage_epoch):
+        skew_ms = node.clock_skew_ms or 0
+        gaps = (*gaps, Gap(known_ms - max(0, skew_ms), begin_ms - min(0, skew_ms)))
+    if known_ms is None or begin_ms > known_ms or span.epoch != node.usage_epoch:
+        known_ms = begin_ms
     after = replace(
         node, epoch=node.epoch or span.epoch, usage_epoch=span.epoch, usage_sequence=span.sequence,
-        usage_from_ms=began, usage_to_ms=known if span.partial else span.to_ms,
-        last_seen_at=max(node.last_seen_at, now_s), forgotten_at=None,
+        usage_from_ms=begin_ms if node.usage_from_ms is None else node.usage_from_ms,
+        usage_to_ms=known_ms if span.partial else end_ms, last_seen_at=max(node.last_seen_at, now_s), forgotten_at=None,
     )  # fmt: skip
     return Step(after, gaps)
+
+
+def _within(node: Node, span: Span, now_s: int) -> tuple[int, int, bool]:
+    """Return begin and end of a report, and whether they had to be brought back from the future.
+
+    A node whose clock was set back goes on from the end of its report before, which lies ahead until its clock has
+    caught up. That must not pass for knowledge of what is to come.
+    """
+    latest_ms = now_s * 1000 + 999 + (node.clock_skew_ms or 0) + CLOCK_SLACK_MS
+    end_ms = min(span.to_ms, latest_ms)
+    return min(span.from_ms, end_ms), end_ms, span.to_ms > latest_ms
 
 
 def _series(node: Node, span: Span, now_s: int) -> Step:
