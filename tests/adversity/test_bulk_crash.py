@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from tests.support.acts import act
+from tests.support.homes import make_home
 from verifier import tokens
 from verifier.control import directory
-from verifier.control.founding import found
 from verifier.registry import queries
 from verifier.registry.database import open_registry
 from verifier.store.home import Home
@@ -32,7 +32,7 @@ from verifier.registry.database import open_registry
 from verifier.store.home import Home
 from verifier.store.secrets import Secrets
 
-folder, output, count, at = sys.argv[1:]
+folder, url, output, count, at = sys.argv[1:]
 issuing.BATCH = 5_000
 
 def die(*_):
@@ -51,7 +51,7 @@ if at == "installed":
     handout.NewFile.install = installed
 if at.startswith("after "):
     threading.Timer(float(at.split()[1]), die).start()
-home = Home(folder)
+home = Home(folder, registry=url)
 with open_registry(home) as registry:
     peppers = directory.pepper_secrets(registry, Secrets(home.secrets).peppers())
     directory.issue_keys(registry, peppers, "acme", Terms(), count=int(count), output=Path(output), progress=watch)
@@ -62,15 +62,11 @@ if at.startswith("after "):
 
 @pytest.fixture
 def home(tmp_path: Path) -> Home:
-    home = Home(tmp_path / "home")
-    found(home)
-    with open_registry(home) as registry:
-        act(registry, directory.create_client, "acme")
-    return home
+    return make_home(tmp_path / "home", keys=0)
 
 
 def make_and_die(home: Home, output: Path, at: str) -> None:
-    command = [sys.executable, "-c", DYING, str(home.folder), str(output), str(COUNT), at]
+    command = [sys.executable, "-c", DYING, str(home.folder), home.registry_url, str(output), str(COUNT), at]
     died = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert died.returncode == -signal.SIGKILL, died.stderr
 
@@ -102,14 +98,16 @@ def test_killed_before_the_commit(home: Home, tmp_path: Path, at: str):
     assert (tmp_path / "tokens").exists() == (at == "installed")
 
 
-def test_killed_at_any_moment(home: Home, tmp_path: Path):
+@pytest.mark.parametrize("at", ["commit 0", "installed"])
+def test_killed_before_the_commit_to_postgresql(postgres_url: str, tmp_path: Path, at: str):
+    test_killed_before_the_commit(make_home(tmp_path / "home", keys=0, registry=postgres_url), tmp_path, at)
+
+
+def test_killed_at_any_moment(tmp_path: Path):
     chance = random.Random(5)
     for round_ in range(4):
         output = tmp_path / f"tokens{round_}"
-        folder = Home(tmp_path / f"home{round_}")
-        found(folder)
-        with open_registry(folder) as registry:
-            act(registry, directory.create_client, "acme")
+        folder = make_home(tmp_path / f"home{round_}", keys=0)
         make_and_die(folder, output, f"after {chance.uniform(0.05, 1.2):.3f}")
         assert_all_or_nothing(folder, output)
 

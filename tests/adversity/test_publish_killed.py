@@ -137,6 +137,11 @@ def test_killed_at_lines_all_over_a_publication(quick_path):
     assert {(True, False), (True, True)} <= outcomes  # some died before the pointer moved, some after
 
 
+def test_killed_with_the_registry_in_postgresql(quick_path, postgres_url):
+    outcomes = campaign(make_home(quick_path / "home", keys=2, registry=postgres_url), spread(4))
+    assert {(True, False), (True, True)} <= outcomes
+
+
 def test_killed_during_the_very_first_publication(quick_path):
     lines = Child(make_home(quick_path / "measured", keys=2)).lines
     for line in spread(4)(lines):

@@ -20,7 +20,8 @@ def make_home(folder: Path, keys: int = 3, registry: str | None = None) -> Home:
     found(home)
     with open_registry(home) as registry:
         act(registry, clients.create_client, "acme")
-    add_keys(home, keys)
+    if keys:
+        add_keys(home, keys)
     return home
 
 
