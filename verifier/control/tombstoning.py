@@ -100,7 +100,7 @@ def write_files(
     Raises:
         UnsoundPublication: a file of ``previous`` is missing or damaged.
     """
-    if rebase or previous is None:
+    if rebase or previous is None or previous.base.peppers != queries.state(connection).peppers:
         whole = write_set(building, tombstones.ascending(connection))
         return () if whole is None else (whole,)
     first, later = previous.tombstones[:1], previous.tombstones[1:]

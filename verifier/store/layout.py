@@ -131,6 +131,10 @@ class Store:
             raise NotFound("a file of tombstones is named by 64 hex digits")
         return self.tombstones / sha256
 
+    def files(self) -> list[Path]:
+        """List the keyrings and the files of tombstones, whether a publication names them or not."""
+        return sorted([*self.keyrings.glob("*.mdb"), *self.tombstones.glob("[0-9a-f]*")])
+
     def revisions(self) -> list[int]:
         """List the revisions that have a manifest, ascending.
 

@@ -10,7 +10,7 @@ import os
 import shutil
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -131,27 +131,36 @@ class Publisher:
             return
         durable.remove(self.store.signature_path(revision))
         durable.remove(path)
-        self.remove_unnamed()
+        self._remove_unnamed()
 
-    def remove_unnamed(self) -> list[Path]:
-        """Remove keyrings and tombstones that no manifest names, and return them; see :meth:`unnamed`."""
-        paths = self.unnamed(self.store.revisions())
+    def remove_publication(self, revision: int) -> None:
+        """Remove a manifest and its signature; the files that it names stay.
+
+        Raises:
+            Conflict: it is the current one, or beyond it.
+        """
+        if revision >= (self.store.current() or 0):
+            raise Conflict(f"revision {revision} is not older than the current one")
+        # A manifest without signature is no publication; a signature without manifest would never be found again.
+        durable.remove(self.store.signature_path(revision))
+        durable.remove(self.store.manifest_path(revision))
+
+    def remove_files(self, paths: Iterable[Path]) -> None:
+        """Remove keyrings and tombstones."""
         for path in paths:
             durable.remove(path)
-        return paths
 
-    def unnamed(self, revisions: Sequence[int]) -> list[Path]:
-        """List the files that none of these publications names; none at all if a manifest cannot be read."""
+    def _remove_unnamed(self) -> None:
+        """Remove keyrings and tombstones that no manifest names; if any manifest cannot be read, remove none."""
         named: set[str] = set()
         try:
-            for revision in revisions:
+            for revision in self.store.revisions():
                 manifest = Manifest.from_bytes(self.store.manifest_bytes(revision))
                 named.update(keyring.sha256 for keyring in manifest.keyrings)
                 named.update(file.sha256 for file in manifest.tombstones)
         except UnsoundPublication:
-            return []
-        files = [*self.store.keyrings.glob("*.mdb"), *self.store.tombstones.glob("[0-9a-f]*")]
-        return sorted(path for path in files if path.stem not in named)
+            return
+        self.remove_files(path for path in self.store.files() if path.stem not in named)
 
     def _clean(self) -> None:
         for folder in (self.store.folder, self.store.keyrings, self.store.tombstones, self.store.publications):
