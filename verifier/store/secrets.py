@@ -65,7 +65,7 @@ class Secrets:
             Unavailable: the disk refused, or a private file is exposed.
         """
         self._make_folders()
-        with self._locked():
+        with self.locked():
             for folder in (self.folder, self._peppers_folder):
                 durable.remove_leftovers(folder)
             if not self._pepper_files():
@@ -74,7 +74,7 @@ class Secrets:
                 if self.trusted_path.exists():
                     raise Conflict(
                         f"{self.trusted_path} is there, but no signing key",
-                        hint="restore signing.pem; a new key would not be trusted by the nodes",
+                        hint="restore signing.pem; or make a new key, and bring trusted.pem to the nodes",
                         code="NO_SIGNING_KEY",
                     )
                 durable.write_once(self.signing_path, SigningKey.generate().private_pem(), mode=0o600)
@@ -105,7 +105,7 @@ class Secrets:
             InvalidInput: the id is not of that form.
         """
         self._make_folders()
-        with self._locked():
+        with self.locked():
             return self._write_pepper(pepper_id)
 
     def signing_key(self) -> SigningKey:
@@ -121,7 +121,8 @@ class Secrets:
             durable.make_folder(folder, mode=0o700)
 
     @contextmanager
-    def _locked(self) -> Iterator[None]:
+    def locked(self) -> Iterator[None]:
+        """Keep other processes from changing this folder."""
         descriptor = os.open(self._peppers_folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)

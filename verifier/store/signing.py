@@ -82,9 +82,7 @@ class SigningKey:
 
     def public_pem(self) -> bytes:
         """Return the public key as PEM."""
-        return self._key.public_key().public_bytes(
-            serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-        )
+        return public_pem_of(self._key.public_key())
 
 
 class Trust:
@@ -110,22 +108,7 @@ class Trust:
             NotFound: there is no such file (``NO_TRUSTED_KEY``).
             Unavailable: it cannot be read, or holds something else.
         """
-        try:
-            text = path.read_bytes()
-        except FileNotFoundError:
-            raise NotFound(
-                f"there are no trusted keys at {path}",
-                hint="is this the right folder? `verifier init` makes one, or copy trusted.pem from the publisher",
-                code="NO_TRUSTED_KEY",
-            ) from None
-        except OSError as error:
-            raise Unavailable(f"cannot read {path}: {error.strerror}") from error
-        if len(text) > TRUSTED_BYTES_MAX:
-            raise Unavailable(f"{path} is larger than {TRUSTED_BYTES_MAX} bytes", code="BAD_KEY")
-        keys = [_public_key(block, path) for block in _PEM.findall(text)]
-        if not keys:
-            raise Unavailable(f"{path} holds no public key in PEM", code="BAD_KEY")
-        return cls(*keys)
+        return cls(*read_public_keys(path).values())
 
     @property
     def key_ids(self) -> tuple[str, ...]:
@@ -159,6 +142,50 @@ class Trust:
         return key_id
 
 
+def read_public_keys(path: Path) -> dict[str, Ed25519PublicKey]:
+    """Read one or more public keys in PEM, by their ids; raises as :meth:`Trust.load`."""
+    try:
+        text = path.read_bytes()
+    except FileNotFoundError:
+        raise NotFound(
+            f"there are no trusted keys at {path}",
+            hint="is this the right folder? `verifier init` makes one, or copy trusted.pem from the publisher",
+            code="NO_TRUSTED_KEY",
+        ) from None
+    except OSError as error:
+        raise Unavailable(f"cannot read {path}: {error.strerror}") from error
+    return parse_public_keys(text, str(path))
+
+
+def parse_public_keys(text: bytes, where: str) -> dict[str, Ed25519PublicKey]:
+    """Read one or more public keys in PEM, by their ids.
+
+    Args:
+        text: the keys, one after the other.
+        where: they come from, for the message.
+
+    Raises:
+        Unavailable: there are none, or they are damaged or too many (``BAD_KEY``).
+    """
+    if len(text) > TRUSTED_BYTES_MAX:
+        raise Unavailable(f"{where} is larger than {TRUSTED_BYTES_MAX} bytes", code="BAD_KEY")
+    keys = [_public_key(block, where) for block in _PEM.findall(text)]
+    if not keys:
+        raise Unavailable(f"{where} holds no public key in PEM", code="BAD_KEY")
+    return {key_id_of(key): key for key in keys}
+
+
+def public_pem_of(key: Ed25519PublicKey) -> bytes:
+    """Return a public key as PEM."""
+    return key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+
+
+def signer_of(line: bytes) -> str | None:
+    """Return the id of the key that a signature line says it is of, unchecked; None if it is no such line."""
+    match = _LINE.fullmatch(line)
+    return match[1].decode() if match else None
+
+
 def check_private(path: Path) -> None:
     """Refuse a private file that anyone but its owner can read or change.
 
@@ -188,13 +215,13 @@ def _decoded(text: bytes) -> bytes:
     return raw
 
 
-def _public_key(block: bytes, path: Path) -> Ed25519PublicKey:
+def _public_key(block: bytes, where: str) -> Ed25519PublicKey:
     try:
         key = serialization.load_pem_public_key(block)
     except (ValueError, UnsupportedAlgorithm):
-        raise Unavailable(f"{path} holds a damaged public key", code="BAD_KEY") from None
+        raise Unavailable(f"{where} holds a damaged public key", code="BAD_KEY") from None
     if not isinstance(key, Ed25519PublicKey):
-        raise Unavailable(f"{path} holds a key that is not Ed25519", code="BAD_KEY")
+        raise Unavailable(f"{where} holds a key that is not Ed25519", code="BAD_KEY")
     return key
 
 
