@@ -106,6 +106,7 @@ class Wish:
         dry_run: only tell what it would do.
         examples_max: how many changes to name.
         dormant: count as widened what is not active, too.
+        resign: even if nothing changed, for another signature.
     """
 
     allow_drop: bool = False
@@ -114,6 +115,7 @@ class Wish:
     dry_run: bool = False
     examples_max: int = 0
     dormant: bool = False
+    resign: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,6 +153,7 @@ def publish(
     resume: bool = False,
     held_ok: bool = False,
     rebase: bool = False,
+    resign: bool = False,
     compaction: Compaction | None = None,
     allow_drop: bool = False,
     allow_clock_back: bool = False,
@@ -170,6 +173,7 @@ def publish(
         held_ok: while the store is held, publish denials and new keys; without it that is refused. Commands that change
             something say so, as what they did shall be served.
         rebase: build a new base, whatever the size of the delta.
+        resign: publish under a new revision even if nothing changed: after a switch of the signing key.
         compaction: when to build one by itself.
         allow_drop: publish even if many active keys are lost, or if the publication before cannot be compared with.
         allow_clock_back: publish even if the clock is behind the publication before.
@@ -186,14 +190,14 @@ def publish(
         UnsoundPublication: what was built, or the publication before, is not sound.
     """
     wish = Wish(allow_drop=allow_drop, allow_clock_back=allow_clock_back, guard=guard or DropGuard(), dry_run=dry_run,
-                examples_max=examples_max)  # fmt: skip
+                examples_max=examples_max, resign=resign)  # fmt: skip
     with working(home, registry=registry, actor=actor, now_s=now_s, progress=progress) as work:
         origin = work.origin(go_on=allow_drop)
         work.check_clock(origin, allow_back=allow_clock_back)
         held = origin.state.hold is not None
         if held and not resume and not held_ok:
             raise _is_held(origin.state)
-        if not (rebase or (held and resume)) and _nothing_to_do(work, origin):
+        if not (rebase or resign or (held and resume)) and _nothing_to_do(work, origin):
             assert origin.manifest is not None
             return Receipt(origin.manifest, False, Difference())
         if held and not resume:
@@ -233,10 +237,10 @@ def conclude(work: Work, origin: Origin, draft: Draft, wish: Wish) -> Receipt:
     """
     manifest = _manifest(work, origin, draft)
     before = origin.manifest
-    if before is not None and manifest.content() == before.content():
+    if before is not None and not wish.resign and manifest.content() == before.content():
         return _unchanged(work, before, draft, wish)
     outlook = _outlook(work, origin, draft.content, wish)
-    if before is not None and not outlook.effective and _alike(manifest, before):
+    if before is not None and not (wish.resign or outlook.effective) and _alike(manifest, before):
         return _unchanged(work, before, draft, wish)
     difference = replace(
         outlook.difference,
