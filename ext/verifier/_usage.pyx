@@ -111,14 +111,18 @@ cdef inline bint is_repeated(const watched_t* call, const watched_t* before) noe
             and memcmp(call.address, before.address, 16) == 0)
 
 
+cdef inline uint64_t mix(uint64_t value) noexcept nogil:
+    """Spread every bit over all (the finaliser of MurmurHash3)."""
+    value = (value ^ value >> 33) * 0xFF51AFD7ED558CCDull
+    value = (value ^ value >> 33) * 0xC4CEB9FE1A85EC53ull
+    return value ^ value >> 33
+
+
 cdef inline uint32_t place_of(const watched_t* call) noexcept nogil:
     """Where a call is remembered: the same for calls that differ in their time alone."""
     cdef uint64_t parts[2]
-    cdef uint64_t mixed = <uint64_t>call.ordinal << 8 | call.verdict
     memcpy(parts, call.address, 16)
-    mixed = (mixed ^ parts[0]) * 0x9E3779B97F4A7C15ull
-    mixed = (mixed ^ mixed >> 32 ^ parts[1]) * 0x9E3779B97F4A7C15ull
-    return <uint32_t>(mixed >> 40) & (SEEN - 1)
+    return <uint32_t>mix(mix(mix(<uint64_t>call.ordinal << 8 | call.verdict) ^ parts[0]) ^ parts[1]) & (SEEN - 1)
 
 
 cdef void usage_watch(usage_t* usage, uint32_t ordinal, int verdict, const uint8_t* address,

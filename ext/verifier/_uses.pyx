@@ -4,10 +4,27 @@ between two reports, which dictionaries would neither hold nor manage.
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.stdlib cimport free, malloc
+from libc.stdint cimport uint8_t
 from libc.string cimport memcpy
+
+from verifier._wire cimport varint_length, write_varint
 
 cdef enum:
     MOST = 0xFFFFFFFF          # that one row counts, as one report can say
+
+    # Fields of ReportUsageRequest, packed: number and wire type.
+    ORDINALS = 6 << 3 | 2
+    VALID = 7 << 3 | 2
+    REFUSED = 8 << 3 | 2
+
+
+cdef inline size_t head_length(size_t length) noexcept nogil:
+    return 1 + varint_length(length)
+
+
+cdef inline uint8_t* write_head(uint8_t* at, int field, size_t length) noexcept nogil:
+    at[0] = <uint8_t>field
+    return write_varint(at + 1, length)
 
 
 cdef use_t* rows_new(size_t count) noexcept nogil:
@@ -114,22 +131,35 @@ cdef class Uses:
             raise MemoryError
         return uses_of(rows, count)
 
-    def take(self, size_t limit) -> tuple:
-        """Take rows away, from the lowest ordinal on; return ordinals, valid and refused as sequences of numbers.
+    def take(self, size_t limit) -> bytes:
+        """Take up to `limit` rows away, from the lowest ordinal on.
 
-        No version is named twice in what is returned: counts beyond 32 bits, which are those of a long time without
-        an acknowledgement, come with the next call.
+        Returns:
+            The fields `ordinals`, `valid` and `refused` of a ReportUsageRequest as they are on the wire, to be merged
+            into one: a list of Python numbers would cost more than all else about a report. No version is named twice:
+            counts beyond 32 bits, which are those of a long time without an acknowledgement, come with the next call.
         """
-        cdef size_t left = self.count - self.first, count, i
+        cdef size_t left = self.count - self.first
         cdef const use_t* rows = self.rows + self.first
-        count = run_of(rows, left if left < limit else limit)
-        ordinals, valid, refused = [PyBytes_FromStringAndSize(NULL, 4 * count) for _ in range(3)]
-        cdef uint32_t* to_ordinal = <uint32_t*>PyBytes_AS_STRING(ordinals)
-        cdef uint32_t* to_valid = <uint32_t*>PyBytes_AS_STRING(valid)
-        cdef uint32_t* to_refused = <uint32_t*>PyBytes_AS_STRING(refused)
+        cdef size_t count = run_of(rows, left if left < limit else limit)
+        cdef size_t valid_bytes = 0, refused_bytes = 0, i
+        cdef uint8_t* at
+        if count == 0:
+            return b""
         for i in range(count):
-            to_ordinal[i] = rows[i].ordinal
-            to_valid[i] = rows[i].valid
-            to_refused[i] = rows[i].refused
+            valid_bytes += varint_length(rows[i].valid)
+            refused_bytes += varint_length(rows[i].refused)
+        fields = PyBytes_FromStringAndSize(NULL, head_length(4 * count) + 4 * count + head_length(valid_bytes)
+                                           + valid_bytes + head_length(refused_bytes) + refused_bytes)
+        at = write_head(<uint8_t*>PyBytes_AS_STRING(fields), ORDINALS, 4 * count)
+        for i in range(count):
+            memcpy(at, &rows[i].ordinal, 4)    # little-endian here as there
+            at += 4
+        at = write_head(at, VALID, valid_bytes)
+        for i in range(count):
+            at = write_varint(at, rows[i].valid)
+        at = write_head(at, REFUSED, refused_bytes)
+        for i in range(count):
+            at = write_varint(at, rows[i].refused)
         self.first += count
-        return tuple(memoryview(column).cast("I") for column in (ordinals, valid, refused))
+        return fields

@@ -42,6 +42,7 @@ class Facts:
     superseded_at: int = NEVER
     superseded_by: int = 0
     client: int = 1
+    ordinal: int = 7
     scopes: Sequence[str] = ()
     metadata: Mapping[str, str] = field(default_factory=dict)
     rules: Sequence[str] = ()
@@ -68,7 +69,7 @@ class Facts:
         rules = sorted(_rule(text) for text in self.rules)
         flags = self.flags | (HAS_RULES if rules else 0)
         body = tag[16:] + struct.pack("<HBBIIIIIIIHH", flags, self.reason, len(rules), self.not_before, self.end,
-                                      self.superseded_at, NEVER, NEVER, 7, self.client, len(l1), len(l2))
+                                      self.superseded_at, NEVER, NEVER, self.ordinal, self.client, len(l1), len(l2))
         body += l2 + b"".join(rules)
         return body + bytes(-len(body) % 8)
 

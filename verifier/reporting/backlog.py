@@ -124,12 +124,10 @@ class Backlog:
             if not self._watched and not self._lost:
                 return None
             return self._report(max(now_ms, self._from_ms), partial=True)
-        ordinals, valid, refused = self._rest.take(ROWS_MAX)
+        rows = self._rest.take(ROWS_MAX)
         done = not len(self._rest)
         report = self._report(self._rest_to_ms, partial=not (done and self._rest_is_all))
-        report.ordinals.extend(ordinals)
-        report.valid.extend(valid)
-        report.refused.extend(refused)
+        report.MergeFromString(rows)
         if done:
             self._rest = None
         if not report.partial:

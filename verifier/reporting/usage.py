@@ -56,7 +56,7 @@ class UsageReporter:
 
     def _run(self) -> None:
         while self._stop_at is None:
-            self._wake.wait(POLL_S)
+            self._wake.wait(min(POLL_S, max(0.0, self._gather_at - time.monotonic())))
             self._wake.clear()
             self._turn(gather=time.monotonic() >= self._gather_at)
         self._retry_at = 0.0
