@@ -1,5 +1,6 @@
 """What a registry promises in either database: transactions, locks, faults, and what an address may not betray."""
 
+import re
 import threading
 import time
 import traceback
@@ -8,16 +9,19 @@ from itertools import chain
 from pathlib import Path
 
 import pytest
-from sqlalchemy import insert, select, text, update
+from sqlalchemy import delete, insert, select, text, update
 
 from tests.support.acts import act
 from tests.support.databases import PostgresServer
+from tests.support.homes import add_keys
 from verifier.control import clients
 from verifier.control.founding import found
+from verifier.control.publishing import publish
 from verifier.errors import Conflict, InvalidInput, NotFound, Unavailable, VerifierError
-from verifier.registry import bulk, changes, queries, schema
+from verifier.registry import bulk, changes, queries, schema, usage
 from verifier.registry.database import Registry, create_registry, open_registry
 from verifier.registry.engines import url_of
+from verifier.registry.leader import leading
 from verifier.store.home import Home
 
 SECRET = "pa55-w0rd"
@@ -216,6 +220,33 @@ def test_a_role_without_rights_is_told_so(postgres_server: PostgresServer, postg
         assert "docs/operating.md" in (caught.value.hint or "")
     finally:
         postgres_server.execute("DROP ROLE reader")
+
+
+def test_the_documented_grants_are_enough(postgres_server: PostgresServer, postgres_url: str, tmp_path: Path):
+    page = (Path(__file__).parents[2] / "docs" / "operating.md").read_text()
+    (grants,) = re.findall(r"```sql\n(GRANT CONNECT.*?)```", page, re.DOTALL)
+    (revoked,) = re.findall(r"`(REVOKE UPDATE, DELETE ON audit FROM \w+;)`", page)
+    database = str(url_of(postgres_url).database)
+    home = Home(tmp_path, registry=postgres_url)
+    found(home)
+    postgres_server.execute("CREATE ROLE verifier_control LOGIN")
+    try:
+        for grant in (grants.replace("DATABASE verifier", f"DATABASE {database}") + revoked).split(";")[:-1]:
+            postgres_server.execute(grant, database)
+        less = Home(tmp_path, registry=url_of(postgres_url).set(username="verifier_control").render_as_string())
+        with open_registry(less) as registry:
+            act(registry, clients.create_client, "acme")
+            with leading(registry) as leadership:
+                assert leadership.still_held()
+            with registry.write() as connection, bulk.expecting(connection, 1_000_000):
+                usage.load(connection, [])
+        add_keys(less, 3)
+        assert 3 == publish(less).manifest.records
+        with pytest.raises(Unavailable), open_registry(less) as registry, registry.write() as connection:
+            connection.execute(delete(schema.audit))
+    finally:
+        postgres_server.execute("DROP OWNED BY verifier_control", database)
+        postgres_server.execute("DROP ROLE verifier_control")
 
 
 def test_sessions_are_known_by_their_name_and_give_up_waiting(postgres_url: str):

@@ -10,7 +10,19 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import BigInteger, Boolean, Column, Connection, Integer, LargeBinary, SmallInteger, Table, func, select
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Connection,
+    Integer,
+    LargeBinary,
+    SmallInteger,
+    Table,
+    func,
+    select,
+    text,
+)
 from sqlalchemy.exc import IntegrityError
 
 from verifier.errors import Conflict
@@ -77,7 +89,15 @@ def _rebuilds(connection: Connection, rows: int) -> bool:
     present = connection.scalar(select(func.max(schema.versions.c.ordinal))) or 0
     if rows < REBUILD_ROWS_MIN:
         return False
-    return present == 0 if is_postgres(connection) else rows * REBUILD_SHARE >= present
+    if is_postgres(connection):
+        return present == 0 and _owns(connection)
+    return rows * REBUILD_SHARE >= present
+
+
+def _owns(connection: Connection) -> bool:
+    """Tell whether this role may drop indexes: who uses a registry need not be who made it."""
+    owner = text("SELECT pg_has_role(relowner, 'USAGE') FROM pg_class WHERE oid = CAST(:table AS regclass)")
+    return bool(connection.scalar(owner, {"table": schema.versions.name}))
 
 
 def _insert(
