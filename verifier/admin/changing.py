@@ -15,7 +15,7 @@ from verifier.admin.publisher import Covered
 from verifier.admin.v1 import types_pb2
 from verifier.control.acting import Act
 from verifier.errors import VerifierError
-from verifier.registry import queries
+from verifier.registry import audit, queries
 
 Response = TypeVar("Response", bound=Message)
 
@@ -91,9 +91,13 @@ class Change:
                 response.ParseFromString(stored.response)
                 self.replayed = True
                 return response
+            with self.desk.registry.read() as connection:
+                before, _ = audit.last(connection)
             work(response)
-            _receipt(response).request_id = self.request_id
+            receipt = _receipt(response)
+            receipt.request_id = self.request_id
             with self.desk.registry.write() as connection:
+                receipt.audit_id = audit.entry_of(connection, self.request_id, after=before) or ""
                 replay.save(connection, name, response, time_s())
         return response
 
@@ -192,4 +196,5 @@ def _recorded_but(error: VerifierError, receipt: types_pb2.Receipt) -> VerifierE
     """Say of an error of publishing that the change itself is there."""
     error.details |= {"recorded": True, "audit_id": receipt.audit_id or None, "request_id": receipt.request_id}
     error.message = f"recorded, but not published: {error.message}"
+    error.args = (error.message,)
     return error

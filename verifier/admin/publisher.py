@@ -35,21 +35,6 @@ class Covered:
     committed_at_ms: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class OwnDrop(DropGuard):
-    """The drop guard of a command whose own effect is to take keys away: those it does not count.
-
-    Attributes:
-        expected: how many versions the command revoked.
-    """
-
-    expected: int = 0
-
-    def trips(self, lost: int, active: int) -> bool:
-        """Tell whether more is lost than the command said and the guard lets pass."""
-        return DropGuard(self.share, self.records_min).trips(max(0, lost - self.expected), active)
-
-
 class SharedPublisher:
     """Publishes what many callers changed, one publication at a time.
 
@@ -90,7 +75,7 @@ class SharedPublisher:
             receipt = self._patiently(
                 lambda: publishing.publish(
                     self._home, registry=self._registry, actor=actor, held_ok=True,
-                    guard=OwnDrop(expected=self._expecting),
+                    guard=DropGuard(expected=self._expecting),
                 ),
                 until,
             )

@@ -38,10 +38,12 @@ class DropGuard:
     Attributes:
         share: part of the active keys that may go without being asked, 0 to 1.
         records_min: fewer than this may always go.
+        expected: so many go because somebody just revoked them, on purpose; they need no further word.
     """
 
     share: float = DROP_SHARE
     records_min: int = DROP_RECORDS_MIN
+    expected: int = 0
 
     def trips(self, lost: int, active: int) -> bool:
         """Tell whether losing so many of so many active keys needs a person's word."""
@@ -395,7 +397,7 @@ def _overrides(origin: Origin, content: Content, difference: Difference, wish: W
         lost = max(0, active - difference.after_active)  # other peppers, other tags: only the numbers compare
     if not wish.guard.trips(lost, active):
         return False
-    if not wish.allow_drop:
+    if not wish.allow_drop and wish.guard.trips(max(0, lost - wish.guard.expected), active):
         raise Conflict(
             f"{lost} of {active} active keys would be refused from now on",
             hint="if that is meant: verifier publish --allow-drop",

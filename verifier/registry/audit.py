@@ -88,6 +88,14 @@ def append(connection: Connection, **fields: Any) -> Entry:
     return Entry(**values)
 
 
+def entry_of(connection: Connection, request_id: str, after: int) -> str | None:
+    """Return the name of the first entry after a number that a request led to; None if it led to none."""
+    table = schema.audit.c
+    query = select(table.sequence).where(table.sequence > after, table.request_id == request_id)
+    sequence = connection.scalar(query.order_by(table.sequence).limit(1))
+    return None if sequence is None else f"a-{sequence}"
+
+
 def entries(connection: Connection, after: int = 0) -> Iterator[Entry]:
     """Yield all entries after a number, in order, a page at a time."""
     table = schema.audit

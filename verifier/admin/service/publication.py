@@ -109,18 +109,22 @@ class Publications(Handlers):
 
     def ReconcileRegistry(self, request: pb.ReconcileRegistryRequest) -> pb.ReconcileRegistryResponse:
         """Take what only the newest publication knows into a registry that was restored from a backup."""
-        from verifier.control import reconciling
+        from verifier.control.reconciling import reconcile
+
+        if request.options.validate_only:
+            raise InvalidInput("taking over a publication cannot be previewed", code="NO_PREVIEW")
 
         def work(response: pb.ReconcileRegistryResponse) -> None:
+            actor = self._caller.actor(*command.words)
             done = self._desk.publisher.carry_out(
-                lambda: reconciling.reconcile(
-                    self._desk.home, registry=self._desk.registry, actor=self._caller.actor(*command.words),
-                    dry_run=request.options.validate_only,
-                ),
-                command.until,
-            )  # fmt: skip
+                lambda: reconcile(self._desk.home, registry=self._desk.registry, actor=actor), command.until
+            )
             response.revision, response.versions_added = done.revision, done.versions_added
             response.revoked, response.switched_off, response.replaced = done.revoked, done.switched_off, done.replaced
+            if not done.behind:
+                response.receipt.warnings.append("the registry was not behind its store: nothing was done")
+            if done.hold_cleared:
+                response.receipt.warnings.append("the store is not held any more")
 
         command = Change(self._desk, self._caller, request, request.options)
         return command.described(command.carried_out(pb.ReconcileRegistryResponse(), work))
@@ -133,7 +137,6 @@ class Publications(Handlers):
         preview = command.options.validate_only
         response.publication.CopyFrom(publication_message(done.manifest, current=not (preview and done.changed)))
         response.difference.CopyFrom(difference_message(done.difference))
-        response.receipt.audit_id = done.audit_id or ""
         return done
 
     def _answered(self, command: Change, response: Published) -> Published:
