@@ -1,4 +1,4 @@
-"""kill -9 while keys are made in bulk: afterwards all of them are there, or none."""
+"""kill -9 while keys are made in bulk: afterwards all of them are there, or none, or, once published, whole batches."""
 
 import os
 import random
@@ -10,30 +10,32 @@ from itertools import chain
 from pathlib import Path
 
 import pytest
+from sqlalchemy import update
 
 from tests.support.acts import act
 from tests.support.homes import make_home
 from verifier import tokens
 from verifier.control import directory
-from verifier.registry import queries
+from verifier.registry import queries, schema
 from verifier.registry.database import open_registry
 from verifier.store.home import Home
 from verifier.store.secrets import Secrets
 
 COUNT = 60_000
+BATCH = 5_000
 
 # Makes keys and dies at a stage, after a delay.
 DYING = """
 import os, signal, sys, threading, time
 from pathlib import Path
-from verifier.control import directory, handout, issuing
+from verifier.control import directory, handout, issuing_many
 from verifier.control.terms import Terms
 from verifier.registry.database import open_registry
 from verifier.store.home import Home
 from verifier.store.secrets import Secrets
 
 folder, url, output, count, at = sys.argv[1:]
-issuing.BATCH = 5_000
+issuing_many.BATCH = 5_000
 
 def die(*_):
     os.kill(os.getpid(), signal.SIGKILL)
@@ -43,12 +45,12 @@ def watch(stage, done, total):
         die()
 
 if at == "installed":
-    install = handout.NewFile.install
-    def installed(self):
-        install(self)
+    sync = handout.GrowingFile.sync
+    def synced(self):
+        sync(self)
         if self.path.name.endswith(".ids"):
             die()
-    handout.NewFile.install = installed
+    handout.GrowingFile.sync = synced
 if at.startswith("after "):
     threading.Timer(float(at.split()[1]), die).start()
 home = Home(folder, registry=url)
@@ -63,6 +65,12 @@ if at.startswith("after "):
 @pytest.fixture
 def home(tmp_path: Path) -> Home:
     return make_home(tmp_path / "home", keys=0)
+
+
+def say_published(home: Home) -> None:
+    """Have the registry believe that something was published, so that others may have to write meanwhile."""
+    with open_registry(home) as registry, registry.write() as connection:
+        connection.execute(update(schema.registry).values(last_revision=1))
 
 
 def make_and_die(home: Home, output: Path, at: str) -> None:
@@ -101,6 +109,40 @@ def test_killed_before_the_commit(home: Home, tmp_path: Path, at: str):
 @pytest.mark.parametrize("at", ["commit 0", "installed"])
 def test_killed_before_the_commit_to_postgresql(postgres_url: str, tmp_path: Path, at: str):
     test_killed_before_the_commit(make_home(tmp_path / "home", keys=0, registry=postgres_url), tmp_path, at)
+
+
+def keys_with_tokens(home: Home, output: Path) -> int:
+    """Return how many keys there are, after a look at whether the file begins with all of their tokens."""
+    with open_registry(home) as registry:
+        with registry.read() as connection:
+            tags = {tag for tag, _ in chain.from_iterable(queries.iterate_records(connection))}
+            assert queries.state(connection).changes == len(tags)
+        peppers = directory.pepper_secrets(registry, Secrets(home.secrets).peppers())
+        lines = output.read_text().splitlines() if output.exists() else []
+        whole = len(tags) - len(tags) % BATCH
+        assert tags == {tokens.tag(line, peppers) for line in lines[:whole]}
+        assert len(lines) - whole <= BATCH  # tokens without a key: of the batch that was not committed
+        act(registry, directory.issue_key, peppers, "acme", directory.Terms())
+    return whole
+
+
+@pytest.mark.parametrize(("at", "keys"), [
+    ("keys 5000", 0), ("keys 15000", 10_000), (f"keys {COUNT}", COUNT - BATCH),
+])
+def test_killed_between_commits(home: Home, tmp_path: Path, at: str, keys: int):
+    say_published(home)
+    make_and_die(home, tmp_path / "tokens", at)
+    assert keys_with_tokens(home, tmp_path / "tokens") == keys
+
+
+def test_killed_at_any_moment_between_commits(tmp_path: Path):
+    chance, found = random.Random(6), []
+    for round_ in range(3):
+        home = make_home(tmp_path / f"home{round_}", keys=0)
+        say_published(home)
+        make_and_die(home, tmp_path / f"tokens{round_}", f"after {chance.uniform(0.6, 1.6):.3f}")
+        found.append(keys_with_tokens(home, tmp_path / f"tokens{round_}"))
+    assert all(keys % BATCH == 0 for keys in found)
 
 
 def test_killed_at_any_moment(tmp_path: Path):

@@ -3,19 +3,21 @@
 import json
 import stat
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import pytest
-from sqlalchemy import inspect
+from sqlalchemy import inspect, update
 
 from tests.support.acts import act
 from verifier import tokens
-from verifier.control import directory, issuing
+from verifier.control import directory, issuing_many
 from verifier.control.records import encoded
 from verifier.control.terms import Terms
 from verifier.errors import Conflict, InvalidInput, NotFound, Unavailable
-from verifier.registry import bulk, queries
+from verifier.registry import audit, bulk, queries, schema
 from verifier.registry.database import Registry, open_registry
 from verifier.store.home import Home
 
@@ -43,7 +45,7 @@ def index_names(registry: Registry) -> set[str | None]:
 def test_many_keys_are_like_single_ones(
     registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rebuild_rows_min: int
 ):
-    monkeypatch.setattr(issuing, "BATCH", 7_000)
+    monkeypatch.setattr(issuing_many, "BATCH", 7_000)
     monkeypatch.setattr(bulk, "REBUILD_ROWS_MIN", rebuild_rows_min)
     indexes = index_names(registry)
     single = act(registry, directory.issue_key, PEPPERS, "acme", TERMS)
@@ -106,7 +108,7 @@ def test_a_name_taken_meanwhile_is_not_overwritten(registry: Registry, tmp_path:
 
 
 def test_an_error_leaves_neither_files_nor_keys(registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(issuing, "BATCH", 10)
+    monkeypatch.setattr(issuing_many, "BATCH", 10)
 
     def fail(stage: str, done: int, total: int) -> None:
         if done == 20:
@@ -119,10 +121,88 @@ def test_an_error_leaves_neither_files_nor_keys(registry: Registry, tmp_path: Pa
     assert directory.issue_keys(registry, PEPPERS, "acme", Terms(), count=30, output=tmp_path / "t")
 
 
+@pytest.fixture
+def published(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> Registry:
+    """A registry of which something was published, and that has a key; batches are small."""
+    act(registry, directory.issue_key, PEPPERS, "acme", Terms())
+    with registry.write() as connection:
+        connection.execute(update(schema.registry).values(last_revision=1))
+    monkeypatch.setattr(issuing_many, "BATCH", 10)
+    return registry
+
+
+def test_others_can_write_between_batches_once_something_was_published(published: Registry, tmp_path: Path):
+    seen: list[int] = []
+
+    def revoke(stage: str, done: int, total: int) -> None:
+        if stage == "commit":
+            seen.append(len(stored_records(published)))  # another connection sees what was committed so far
+
+    files = directory.issue_keys(published, PEPPERS, "acme", Terms(), count=35, output=tmp_path / "t", progress=revoke)
+    assert [1, 11, 21, 31] == seen
+    made = [tokens.tag(line, PEPPERS) for line in files[0].read_text().splitlines()]
+    keys = {key.key_id: key.label.tag for key in directory.list_keys(published)}
+    assert [keys[key_id] for key_id in files[1].read_text().split()] == made
+    assert len(keys) == 36
+    with published.read() as connection:
+        entries = [json.loads(e.details) for e in audit.entries(connection) if e.action == "key.create"]
+    assert [10, 10, 10, 5] == [entry["count"] for entry in entries if "count" in entry]
+
+
+@pytest.mark.parametrize("at", ["keys", "index", "commit"])
+def test_an_error_between_commits_keeps_what_was_committed(published: Registry, tmp_path: Path, at: str):
+    stages: list[str] = []
+
+    def fail(stage: str, done: int, total: int) -> None:
+        stages.append(stage)
+        if stages.count(at) == 3:
+            raise Conflict("stop", code="STOP")
+
+    with pytest.raises(Unavailable) as caught:
+        directory.issue_keys(published, PEPPERS, "acme", Terms(), count=50, output=tmp_path / "t", progress=fail)
+    assert (caught.value.code, caught.value.details) == ("PARTLY_DONE", {"made": 20, "cause": "STOP"})
+    made = {tokens.tag(line, PEPPERS) for line in (tmp_path / "t").read_text().splitlines()}
+    assert len(made) == len((tmp_path / "t.ids").read_text().split()) == 20
+    assert made <= set(stored_records(published))
+    assert len(stored_records(published)) == 21
+
+
+def test_an_error_in_the_first_batch_leaves_nothing(published: Registry, tmp_path: Path):
+    def fail(stage: str, done: int, total: int) -> None:
+        raise Conflict("stop", code="STOP")
+
+    with pytest.raises(Conflict) as caught:
+        directory.issue_keys(published, PEPPERS, "acme", Terms(), count=50, output=tmp_path / "t", progress=fail)
+    assert caught.value.code == "STOP"
+    assert not [path for path in tmp_path.iterdir() if path.is_file()]
+    assert len(stored_records(published)) == 1
+
+
+def test_a_failed_commit_loses_no_token(published: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    real, begun = issuing_many.acting, []
+
+    @contextmanager
+    def failing(*arguments: Any, **options: Any) -> Iterator[Any]:
+        begun.append(1)
+        with real(*arguments, **options) as one:
+            yield one
+        if len(begun) == 2:  # the answer to the commit was lost
+            raise Unavailable("the connection is gone", code="REGISTRY_UNAVAILABLE")
+
+    monkeypatch.setattr(issuing_many, "acting", failing)
+    with pytest.raises(Unavailable) as caught:
+        directory.issue_keys(published, PEPPERS, "acme", Terms(), count=50, output=tmp_path / "t")
+    assert caught.value.code == "PARTLY_DONE"
+    made = {tokens.tag(line, PEPPERS) for line in (tmp_path / "t").read_text().splitlines()}
+    stored = set(stored_records(published))
+    assert len(stored) == 21
+    assert len(stored - made) == 1  # the key from before
+
+
 def test_a_tag_that_comes_twice_rolls_back(registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    lines, tags = issuing.make_tokens(b"vk_live", 10, PEPPERS)
-    monkeypatch.setattr(issuing, "make_tokens", lambda *_: (lines, tags))
-    monkeypatch.setattr(issuing, "BATCH", 10)
+    lines, tags = issuing_many.make_tokens(b"vk_live", 10, PEPPERS)
+    monkeypatch.setattr(issuing_many, "make_tokens", lambda *_: (lines, tags))
+    monkeypatch.setattr(issuing_many, "BATCH", 10)
     for rows_min in (1, 1_000_000):
         monkeypatch.setattr(bulk, "REBUILD_ROWS_MIN", rows_min)
         with pytest.raises(Conflict) as caught:

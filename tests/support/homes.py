@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.acts import act
-from verifier.control import clients, issuing
+from verifier.control import clients, issuing, issuing_many
 from verifier.control.founding import found
 from verifier.control.terms import Terms
 from verifier.registry.database import open_registry
@@ -29,7 +29,7 @@ def add_keys(home: Home, number: int = 1, *, scopes: Sequence[str] = ("read",), 
     """Give ``acme`` more keys, in one transaction; return their ids."""
     with open_registry(home) as registry, tempfile.TemporaryDirectory() as folder:
         peppers = issuing.pepper_secrets(registry, Secrets(home.secrets).peppers())
-        _, ids = issuing.issue_keys(
+        _, ids = issuing_many.issue_keys(
             registry, peppers, "acme", Terms(scopes=tuple(scopes), **terms), count=number, output=Path(folder, "tokens")
         )
         return ids.read_text().split()

@@ -54,7 +54,7 @@ def _here(
     at: Seam, request: "lifecycle_pb2.CreateKeyRequest", count: int, output: Path, wish: Wish, *, as_jsonl: bool
 ) -> "tuple[list[Path], types_pb2.Receipt]":
     from verifier.admin.times import moment_s
-    from verifier.control import issuing
+    from verifier.control import issuing_many
     from verifier.control.acting import local_actor
     from verifier.control.terms import Terms
 
@@ -66,7 +66,7 @@ def _here(
     )  # fmt: skip
     options = request.options
     with progress_bar("create") as progress:
-        files = issuing.issue_keys(
+        files = issuing_many.issue_keys(
             at.registry, at.peppers(), request.client_id, terms, count=count, output=output, as_jsonl=as_jsonl,
             actor=local_actor(options.request_id, options.note or None), progress=progress,
         )  # fmt: skip

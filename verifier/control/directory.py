@@ -8,7 +8,8 @@ from verifier.control.clients import (
     show_client,
     update_client,
 )
-from verifier.control.issuing import IssuedKey, issue_key, issue_keys, pepper_secrets
+from verifier.control.issuing import IssuedKey, issue_key, pepper_secrets
+from verifier.control.issuing_many import issue_keys
 from verifier.control.keys import (
     KeyUpdate,
     list_keys,

@@ -1,14 +1,7 @@
-"""Issuing keys: one, or a million.
+"""Issuing a key."""
 
-The keys of a batch differ in key id, tag and ordinals only, so what their records share is encoded once.
-"""
-
-import json
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import repeat
-from pathlib import Path
 from typing import NamedTuple
 
 from sqlalchemy import Connection
@@ -16,36 +9,14 @@ from sqlalchemy import Connection
 from verifier._issue import make_key_ids, make_tokens
 from verifier._tag import Tagger
 from verifier.control import accounts, lifecycle, records, tombs
-from verifier.control.acting import Act, Actor, acting
-from verifier.control.handout import NewFile, check_free
+from verifier.control.acting import Act
 from verifier.control.policy import Policy, effective, inherited
-from verifier.control.progress import Progress, silent
 from verifier.control.rows import key_row, version_row
 from verifier.control.terms import Terms
 from verifier.errors import InvalidInput, Unavailable
-from verifier.keyring.records import encode_many
 from verifier.registry import bulk, changes, queries
 from verifier.registry.database import Registry
 from verifier.registry.facts import Client, Key, Version
-
-BATCH = 50_000
-COUNT_MAX = 100_000_000
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """Keys that were just made, in order. Holds tokens: never print or log it."""
-
-    client_id: str
-    key_ids: list[str]
-    lines: bytes  # the tokens, one a line, all of one length
-
-    def __repr__(self) -> str:
-        return f"Batch({self.client_id!r}, {len(self.key_ids)} keys)"
-
-    def tokens(self) -> Iterator[str]:
-        """Yield the tokens."""
-        return iter(self.lines.decode("ascii").splitlines())
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,60 +107,6 @@ def due(connection: Connection, key: Key) -> Key:
     return replace(key, due_at=lifecycle.due_at(key, policy.max_age_s))
 
 
-def issue_keys(
-    registry: Registry,
-    peppers: Sequence[bytes],
-    client_id: str,
-    terms: Terms,
-    *,
-    count: int,
-    output: Path,
-    as_jsonl: bool = False,
-    actor: Actor | None = None,
-    progress: Progress = silent,
-) -> list[Path]:
-    """Make many keys of a client and write their tokens to a file; all of them, or none.
-
-    Args:
-        peppers: as for :func:`issue_key`.
-        client_id: of an existing client.
-        terms: of every key.
-        count: how many.
-        output: new file for the tokens, one a line; key ids go to ``<output>.ids`` in the same order.
-        as_jsonl: write one JSON object a line instead, key ids included.
-        actor: who does it; the user of this process when None.
-        progress: told of every batch.
-
-    Returns:
-        The files that were written.
-
-    Raises:
-        NotFound: there is no such client.
-        Conflict: a file is there already.
-        InvalidInput: the terms or the count are not usable.
-    """
-    if not 1 <= count <= COUNT_MAX:
-        raise InvalidInput(f"the count lies between 1 and {COUNT_MAX:,}", code="BAD_COUNT")
-    paths = [output] if as_jsonl else [output, output.with_name(output.name + ".ids")]
-    check_free(paths)
-    with ExitStack() as stack:
-        files = [stack.enter_context(NewFile(path)) for path in paths]
-
-        def write(batch: Batch, _: Key) -> None:
-            if as_jsonl:
-                files[0].write(_jsonl(batch))
-            else:
-                files[0].write(batch.lines)
-                files[1].write(("\n".join(batch.key_ids) + "\n").encode("ascii"))
-
-        with acting(registry, actor) as act:
-            _issue(act, peppers, client_id, terms, count=count, sink=write, progress=progress)
-            progress("commit", 0, 0)
-            for file in files:
-                file.install()
-    return paths
-
-
 def pepper_secrets(registry: Registry, available: dict[str, bytes]) -> list[bytes]:
     """Return the peppers that the registry names, in the order of their layers.
 
@@ -209,41 +126,6 @@ def pepper_secrets(registry: Registry, available: dict[str, bytes]) -> list[byte
                 code="PEPPER_MISSING",
             )
     return [available[name] for name in names]
-
-
-def _issue(
-    act: Act,
-    peppers: Sequence[bytes],
-    client_id: str,
-    terms: Terms,
-    *,
-    count: int,
-    sink: Callable[[Batch, Key], None],
-    progress: Progress,
-) -> None:
-    """Make keys batch by batch; the sink gets each batch with its first key."""
-    connection = act.connection
-    terms = terms.checked(act.now_s)
-    client = queries.find_client(connection, client_id)
-    changes.use_prefix(connection, terms.prefix)
-    key_ordinal = changes.reserve(connection, "next_key", count)
-    version_ordinal = changes.reserve(connection, "next_version", count)
-    with bulk.expecting(connection, count):
-        for done in range(0, count, BATCH):
-            size = min(BATCH, count - done)
-            lines, tags = make_tokens(terms.prefix.encode("ascii"), size, peppers)
-            key_ids = make_key_ids(size)
-            ordinals = Ordinals(key_ordinal + done, version_ordinal + done)
-            first = due(connection, first_key(client, terms, act.now_s, key_id=key_ids[0], tag=tags[0],
-                                              ordinals=ordinals))
-            _insert(connection, first, key_ids, tags)
-            changes.count_changes(connection, size)
-            act.audit("key.create", client_id=client_id, count=size, ordinals=[first.ordinal, first.ordinal + size - 1],
-                      first=accounts.of_key(first))
-            act.emit("keys.created", client_id=client_id, count=size)
-            sink(Batch(client_id, key_ids, lines), first)
-            progress("keys", done + size, count)
-        progress("index", 0, 0)
 
 
 def first_key(
@@ -270,30 +152,3 @@ def first_key(
         created_at=now_s, expires_at=terms.key_expires_at, scopes=terms.scopes, rules=terms.rules,
         metadata=terms.metadata, prefix=terms.prefix, policy=policy, versions=(version,),
     )  # fmt: skip
-
-
-def _insert(connection: Connection, first: Key, key_ids: list[str], tags: list[bytes]) -> None:
-    """Add a batch of keys that are like the first one but for key id, tag and ordinals."""
-    label = first.label
-    ordinals = range(first.ordinal, first.ordinal + len(tags))
-    version_ordinals = range(label.ordinal, label.ordinal + len(tags))
-    encoded = encode_many(records.record_of(first, label), key_ids, tags, version_ordinals)
-    shared, texts = _alike(bulk.KEY_COLUMNS, key_row(first), but=2)
-    bulk.insert_keys(connection, zip(ordinals, key_ids, *texts, strict=False), shared)
-    shared, _ = _alike(bulk.VERSION_COLUMNS, version_row(first, label, encoded[0]), but=4)
-    bulk.insert_versions(connection, zip(version_ordinals, tags, encoded, ordinals, strict=True), shared)
-
-
-def _alike(columns: Sequence[str], row: Sequence[object], *, but: int) -> tuple[bulk.Shared, list[Iterator[str]]]:
-    """Sort what rows share into numbers, by name, and texts, in order; the first columns differ."""
-    rest = list(zip(columns, row, strict=True))[but:]
-    numbers = {name: value for name, value in rest if value is None or isinstance(value, int)}
-    return numbers, [repeat(value) for _, value in rest if isinstance(value, str)]
-
-
-def _jsonl(batch: Batch) -> bytes:
-    client = json.dumps(batch.client_id)
-    return "".join(
-        f'{{"client_id": {client}, "key_id": "{key_id}", "version": 1, "token": "{token}"}}\n'
-        for key_id, token in zip(batch.key_ids, batch.tokens(), strict=True)
-    ).encode("ascii")
