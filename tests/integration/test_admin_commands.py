@@ -12,7 +12,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from tests.support.admin import GENERATE, RECORDED, at_once, make_client, make_key
+from tests.support.admin import GENERATE, RECORDED, at_once, imported, make_client, make_key
 from verifier.admin import local, replay
 from verifier.admin.context import Caller
 from verifier.admin.desk import Desk
@@ -174,12 +174,12 @@ def test_a_repeated_publication_or_import_is_the_first_one(desk: Desk, admin: Ad
     terms = pb.ImportTerms(client_id="acme", foreign_prefix="new", entropy_bits=128,
                            options=types.Options(request_id="i"))
     rows = [pb.ImportRow(sha256=hashlib.sha256(bytes([n])).digest()) for n in range(3)]
-    one = boss.lifecycle.ImportKeys(iter([pb.ImportKeysRequest(terms=terms, rows=rows)]))
+    one = boss.lifecycle.ImportKeys(imported(terms, rows))
     # Cut into messages otherwise it is the same request.
-    two = boss.lifecycle.ImportKeys(iter([pb.ImportKeysRequest(terms=terms), pb.ImportKeysRequest(rows=rows)]))
+    two = boss.lifecycle.ImportKeys(imported(terms, [], rows))
     assert two.receipt.replayed and list(one.key_ids) == list(two.key_ids)
     with pytest.raises(Conflict):
-        boss.lifecycle.ImportKeys(iter([pb.ImportKeysRequest(terms=terms, rows=rows[:2])]))
+        boss.lifecycle.ImportKeys(imported(terms, rows[:2]))
 
 
 # --- Previews --------------------------------------------------------------------------------------------------------

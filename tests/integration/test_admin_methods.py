@@ -12,7 +12,7 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from tests.support.admin import GENERATE, RECORDED, make_client, make_key, served
+from tests.support.admin import GENERATE, RECORDED, imported, make_client, make_key, served
 from verifier.admin import local
 from verifier.admin.face import Admin
 from verifier.admin.roles import Role
@@ -122,10 +122,10 @@ class Story:
     def _endings(self, ids: list[str]) -> None:
         digests = [hashlib.sha256(bytes([n])).digest() for n in range(3)]
         terms = pb.ImportTerms(client_id="acme", mixed_prefix="old", scopes=["read"], entropy_bits=128, skip_bad=True)
-        self.life("ImportKeys", iter([
-            pb.ImportKeysRequest(terms=terms, rows=[pb.ImportRow(sha256=digest) for digest in digests]),
-            pb.ImportKeysRequest(rows=[pb.ImportRow(sha256=b"short"), pb.ImportRow(sha256=digests[0])]),
-        ]))  # fmt: skip
+        self.life("ImportKeys", imported(
+            terms, [pb.ImportRow(sha256=digest) for digest in digests],
+            [pb.ImportRow(sha256=b"short"), pb.ImportRow(sha256=digests[0])],
+        ))  # fmt: skip
         selection = pb.Selection(versions=[pb.VersionName(key_id=ids[0])], token_sha256s=[digests[0], bytes(32)])
         revoked = self.life("Revoke", pb.RevokeRequest(selection=selection, reason=4))
         self.life("Reinstate", pb.ReinstateRequest(audit_id=revoked.receipt.audit_id))
@@ -203,7 +203,7 @@ FAILURES: dict[str, tuple[str, Callable[[], Any]]] = {
         client=types.Client(client_id="acme"), update_mask=FieldMask(paths=["name"]), etag="other")),
     "COUNT_MISMATCH": ("lifecycle/Revoke", lambda: pb.RevokeRequest(
         selection=pb.Selection(client_ids=["acme"]), expected_count=7)),
-    "EMPTY_SELECTION": ("lifecycle/Revoke", lambda: pb.RevokeRequest()),
+    "EMPTY_SELECTION": ("lifecycle/Revoke", pb.RevokeRequest),
     "BAD_STREAM": ("lifecycle/ImportKeys", lambda: iter([pb.ImportKeysRequest()])),
     "REVISION_NOT_FOUND": ("publication/RollBack", lambda: publication_pb2.RollBackRequest(revision=99)),
     "NODE_NOT_FOUND": ("node/ForgetNode", lambda: node_pb2.ForgetNodeRequest(node="n9")),

@@ -40,7 +40,9 @@ class Served:
         self.tokens = tokens
         self._open: list[Admin] = []
 
-    def connect(self, role: Role | None = Role.ADMIN, *, token: str | None = None, tls: ClientTls | None = None) -> Admin:
+    def connect(
+        self, role: Role | None = Role.ADMIN, *, token: str | None = None, tls: ClientTls | None = None
+    ) -> Admin:
         """Connect with a role's token, or with another one."""
         given = token if token is not None else None if role is None else self.tokens[role]
         admin = remote.connect(self.server.target, given, tls)
@@ -86,6 +88,14 @@ def make_key(admin: Admin, client_id: str = "acme", options: types.Options = REC
     return admin.lifecycle.CreateKey(
         lifecycle.CreateKeyRequest(client_id=client_id, scopes=["read"], secret=GENERATE, options=options)
     )
+
+
+def imported(terms: lifecycle.ImportTerms, *parts: list[lifecycle.ImportRow]) -> Iterator[lifecycle.ImportKeysRequest]:
+    """Write an import as a stream: the terms with the first part, the others, the number of rows."""
+    yield lifecycle.ImportKeysRequest(terms=terms, rows=parts[0])
+    for rows in parts[1:]:
+        yield lifecycle.ImportKeysRequest(rows=rows)
+    yield lifecycle.ImportKeysRequest(rows_total=sum(map(len, parts)))
 
 
 def at_once(count: int, work: Callable[[int], Result]) -> list[Result]:

@@ -148,3 +148,4 @@ def _messages(
         yield lifecycle_pb2.ImportKeysRequest(
             rows=[lifecycle_pb2.ImportRow(sha256=digest, key_id=key_id) for digest, key_id in rows]
         )
+    yield lifecycle_pb2.ImportKeysRequest(rows_total=len(digests))

@@ -162,6 +162,7 @@ def _messages(
         yield lifecycle_pb2.ImportKeysRequest(
             rows=[_row(row, request) for row in rows[begin : begin + ROWS_PER_MESSAGE]]
         )
+    yield lifecycle_pb2.ImportKeysRequest(rows_total=len(rows))
 
 
 def _row(row: "Row", request: "ImportRequest") -> "lifecycle_pb2.ImportRow":

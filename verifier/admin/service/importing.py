@@ -73,10 +73,13 @@ class _Spool:
         """Take in a whole stream.
 
         Raises:
-            InvalidInput: it is not terms first, then rows, or there are too many (``BAD_STREAM``).
+            InvalidInput: it is not terms first, then rows, at last their number; or there are too many
+                (``BAD_STREAM``).
         """
-        hashing, rows, first = hashlib.sha256(), 0, True
+        hashing, rows, first, total = hashlib.sha256(), 0, True, None
         for request in requests:
+            if total is not None:
+                raise InvalidInput("messages come after the one with rows_total", code="BAD_STREAM")
             if request.HasField("terms") != first:
                 raise InvalidInput("an import has its terms in the first message, and there only", code="BAD_STREAM")
             if first:
@@ -90,8 +93,15 @@ class _Spool:
                 data = _bytes_of(row)
                 self.file.write(data)
                 hashing.update(data)
+            total = request.rows_total if request.HasField("rows_total") else None
         if first:
             raise InvalidInput("an import has its terms in the first message", code="BAD_STREAM")
+        if total != rows:
+            raise InvalidInput(
+                f"the stream broke off: {rows:,} rows came"
+                + (", and not their number" if total is None else f" of {total:,}"),
+                hint="the last message has rows_total", code="BAD_STREAM",
+            )  # fmt: skip
         self.digest = hashing.digest()
 
     def rows(self) -> Iterator[Row | BadRow]:

@@ -453,12 +453,14 @@ class ImportRow(_message.Message):
     def __init__(self, sha256: _Optional[bytes] = ..., key_id: _Optional[str] = ..., scopes: _Optional[_Iterable[str]] = ..., expires_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., allow: _Optional[_Iterable[str]] = ..., metadata: _Optional[_Mapping[str, str]] = ...) -> None: ...
 
 class ImportKeysRequest(_message.Message):
-    __slots__ = ("terms", "rows")
+    __slots__ = ("terms", "rows", "rows_total")
     TERMS_FIELD_NUMBER: _ClassVar[int]
     ROWS_FIELD_NUMBER: _ClassVar[int]
+    ROWS_TOTAL_FIELD_NUMBER: _ClassVar[int]
     terms: ImportTerms
     rows: _containers.RepeatedCompositeFieldContainer[ImportRow]
-    def __init__(self, terms: _Optional[_Union[ImportTerms, _Mapping]] = ..., rows: _Optional[_Iterable[_Union[ImportRow, _Mapping]]] = ...) -> None: ...
+    rows_total: int
+    def __init__(self, terms: _Optional[_Union[ImportTerms, _Mapping]] = ..., rows: _Optional[_Iterable[_Union[ImportRow, _Mapping]]] = ..., rows_total: _Optional[int] = ...) -> None: ...
 
 class BadRow(_message.Message):
     __slots__ = ("number", "problem")
