@@ -52,6 +52,9 @@ def create(
         raise InvalidInput("--format is about the file", hint="add --output FILE, or --json", code="NEEDS_OUTPUT")
     if output is not None and sha256 is not None:
         raise InvalidInput("with --sha256 there is no token to write into a file", code="BAD_SECRET")
+    if output is not None and terms["policy"]:
+        raise InvalidInput("keys that are made into a file have their client's policy",
+                           hint=f"verifier policy set --client {terms['client_id']}", code="BAD_POLICY")
     with seam(ctx) as at:
         request = _request(at, terms, wish)
         if output is None:

@@ -128,7 +128,10 @@ def until(version: "types_pb2.Version") -> str:
 
 
 def _superseded_last(key: "types_pb2.Key") -> int:
-    superseded = [version for version in key.versions if version.HasField("superseded_at")]
+    """Return the version whose overlap is the latest to have begun, among those that are still live."""
+    superseded = [version for version in key.versions
+                  if version.HasField("superseded_at") and not version.HasField("revoked_at")]
+    superseded = [version for version in superseded if Phase(version.phase) is not Phase.EXPIRED] or superseded
     if not superseded:
         raise Conflict(f"no version of key {key.key_id} is superseded", hint=f"verifier key show {key.key_id}",
                        code="NOT_SUPERSEDED")

@@ -91,12 +91,13 @@ def recorded_options(wish: Wish) -> "types_pb2.Options":
     return options_of(wish, RECORDED, None)
 
 
-def changing(*, publish: bool = True, serve: bool = True) -> Callable[[F], F]:
+def changing(*, publish: bool = True, serve: bool = True, preview: bool = True) -> Callable[[F], F]:
     """Add the options that all changes share; the command gets them as one ``wish`` argument.
 
     Args:
         publish: offer ``--publish/--no-publish``; without it the command always publishes.
         serve: offer to wait for nodes.
+        preview: offer ``--dry-run``.
     """
 
     def decorate(command: F) -> F:
@@ -105,14 +106,14 @@ def changing(*, publish: bool = True, serve: bool = True) -> Callable[[F], F]:
             said = {name: given.pop(name) for name in OFFERED if name in given}
             return command(*args, wish=Wish(**{"publish": None if publish else True, **said}), **given)
 
-        for option in reversed(_options(publish=publish and serve, serve=serve)):
+        for option in reversed(_options(publish=publish and serve, serve=serve, preview=preview)):
             wrapped = option(wrapped)
         return wrapped  # type: ignore[return-value]
 
     return decorate
 
 
-def _options(*, publish: bool, serve: bool) -> list[Callable[[Any], Any]]:
+def _options(*, publish: bool, serve: bool, preview: bool) -> list[Callable[[Any], Any]]:
     publishing = [
         click.option("--publish/--no-publish", "publish", default=None,
                      help="Publish right away, so that nodes take the change up.  [default: only with --admin]"),
@@ -132,7 +133,7 @@ def _options(*, publish: bool, serve: bool) -> list[Callable[[Any], Any]]:
         click.option("--request-id", "--idempotency-key", "request_id", metavar="ID",
                      help="A repeat under the same id has no second effect.  [made anew]"),
         click.option("--note", metavar="TEXT", help="Why, for the audit log."),
-        click.option("--dry-run", is_flag=True, help="Check and preview; change nothing."),
+        *([click.option("--dry-run", is_flag=True, help="Check and preview; change nothing.")] if preview else []),
         json_option,
     ]  # fmt: skip
 

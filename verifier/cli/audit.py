@@ -15,8 +15,7 @@ if TYPE_CHECKING:
     from verifier.admin.v1 import audit_pb2
 
 LISTED = 50
-COLUMNS = ("audit_id", "at", "principal", "action", "client_id", "key_id", "version", "revision", "details")
-DETAILS_SHOWN = 60
+COLUMNS = ("audit_id", "at", "principal", "action", "client_id", "key_id", "version", "revision", "note")
 
 
 @click.group()
@@ -47,16 +46,16 @@ def _chosen(function: Any) -> Any:
 @json_option
 @click.pass_context
 def list_(ctx: click.Context, /, limit: int | None, as_json: bool, **chosen: Any) -> None:
-    """List entries, the newest first."""
+    """List entries, the newest first; with --json, what was before and after, too."""
     with seam(ctx) as at:
         entries = _entries(at, chosen, limit if as_json else (limit or LISTED), ascending=False)
         if as_json:
             for entry in entries:
                 print_json(entry)
             return
-        rows = list(entries)
+        rows = [{**entry, "note": entry["details"].get("note")} for entry in entries]
     columns = [name for name in COLUMNS if name in ("audit_id", "at", "action") or any(row[name] for row in rows)]
-    print_table("audit log", columns, ([_cell(row[name]) for name in columns] for row in rows))
+    print_table("audit log", columns, ([row[name] for name in columns] for row in rows))
 
 
 @command.command()
@@ -140,9 +139,3 @@ def entry_json(entry: "audit_pb2.Entry") -> dict[str, Any]:
         "hash": entry.hash,
     }
 
-
-def _cell(value: Any) -> object:
-    if not isinstance(value, dict):
-        return value
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-    return text if len(text) <= DETAILS_SHOWN else f"{text[:DETAILS_SHOWN]}…"

@@ -20,7 +20,7 @@ def command() -> None:
 
 
 @command.command()
-@changing(serve=False)
+@changing(serve=False, preview=False)
 @click.pass_context
 def reconcile(ctx: click.Context, wish: Wish) -> None:
     """Take what only the newest publication knows into a registry that was restored from a backup.
