@@ -27,7 +27,7 @@ from verifier.store.home import Home
 # What differs from run to run, by the name of its field.
 VOLATILE = {
     "etag", "sha256", "hash", "request_id", "anchor", "token", "bytes", "clock", "principal", "details_json",
-    "last_seen_at", "took",
+    "last_seen_at", "took", "clock_skew",
 }  # fmt: skip
 HOUR_S = 3600
 

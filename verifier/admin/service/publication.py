@@ -9,9 +9,10 @@ from verifier.admin.publications import described, difference_message, publicati
 from verifier.admin.service.handlers import Handlers
 from verifier.admin.times import span_s
 from verifier.admin.v1 import publication_pb2 as pb
-from verifier.control import comparing
+from verifier.control import comparing, pruning
 from verifier.control.comparing import Difference
 from verifier.control.publishing import DropGuard, Receipt, keyrings_of, publish
+from verifier.control.reconciling import reconcile
 from verifier.control.rolling_back import compare_with_registry, roll_back
 from verifier.errors import InvalidInput, NotFound
 
@@ -88,29 +89,29 @@ class Publications(Handlers):
 
     def PrunePublications(self, request: pb.PrunePublicationsRequest) -> pb.PrunePublicationsResponse:
         """Remove publications and keyrings that nobody needs any more."""
-        from verifier.control import pruning
-
         keep_for_s = span_s(request, "keep_for")
 
         def work(response: pb.PrunePublicationsResponse) -> None:
             done = self._desk.publisher.carry_out(
                 lambda: pruning.prune(
-                    self._desk.home,
-                    keep=request.keep or pruning.KEEP,
-                    keep_for_s=pruning.KEEP_FOR_S if keep_for_s is None else keep_for_s,
+                    self._desk.home, request.keep or pruning.KEEP,
+                    pruning.KEEP_FOR_S if keep_for_s is None else keep_for_s,
+                    registry=self._desk.registry, actor=self._caller.actor(*command.words),
                     dry_run=request.options.validate_only,
                 ),
                 command.until,
-            )
-            response.publications, response.keyrings, response.bytes = done.publications, done.keyrings, done.bytes
+            )  # fmt: skip
+            response.publications, response.keyrings, response.bytes = len(done.revisions), len(done.files), done.bytes
+            if done.unreadable:
+                response.receipt.warnings.append(
+                    f"{len(done.unreadable)} publications cannot be read: no keyring goes as long as they are there"
+                )
 
         command = Change(self._desk, self._caller, request, request.options)
         return command.described(command.carried_out(pb.PrunePublicationsResponse(), work))
 
     def ReconcileRegistry(self, request: pb.ReconcileRegistryRequest) -> pb.ReconcileRegistryResponse:
         """Take what only the newest publication knows into a registry that was restored from a backup."""
-        from verifier.control.reconciling import reconcile
-
         if request.options.validate_only:
             raise InvalidInput("taking over a publication cannot be previewed", code="NO_PREVIEW")
 

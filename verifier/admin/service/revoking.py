@@ -4,7 +4,7 @@ from verifier.admin.service.handlers import Handlers
 from verifier.admin.service.rotation import reason_of
 from verifier.admin.times import moment_s, stamp
 from verifier.admin.v1 import lifecycle_pb2 as pb
-from verifier.control import revoking
+from verifier.control import reinstating, revoking
 from verifier.control.acting import Act
 from verifier.control.revoking import Impact
 from verifier.control.selecting import Selection
@@ -30,8 +30,6 @@ class Revoking(Handlers):
 
     def Reinstate(self, request: pb.ReinstateRequest) -> pb.ReinstateResponse:
         """Undo a revocation that was wrong, other than key_compromise."""
-        from verifier.control import reinstating
-
         def work(act: Act, response: pb.ReinstateResponse) -> None:
             done = reinstating.reinstate(act, request.audit_id)
             response.count, response.kept = done.count, done.kept
