@@ -80,16 +80,29 @@ def unreported(node: Node) -> Gap | None:
     return Gap(began, heard) if heard - began > LOST_MS_MAX else None
 
 
-def restarted(node: Node, now_s: int) -> Step:
-    """Begin anew with a process that follows one which stopped, or was forgotten: it was not there in between.
+def restarted(node: Node, epoch: str, now_s: int, clock_skew_ms: int | None) -> Step:
+    """Begin anew with another process of a node.
 
-    A process that simply vanished is another matter: it may have answered until a moment before its successor.
+    One that follows a process which stopped, or was forgotten, was not there in between. A process that simply vanished
+    is another matter: it may have answered until a moment before its successor. What it reported last stays known; if
+    it never reported any usage, all since it was first heard is missing.
+
+    Args:
+        node: as the process before left it.
+        epoch: of the new process.
+        now_s: when that was first heard.
+        clock_skew_ms: by how much its clock is ahead; None when it did not tell.
     """
+    fresh = replace(node, epoch=epoch, clock_skew_ms=clock_skew_ms)
     if node.stopped_at is None and node.forgotten_at is None:
-        return Step(node)
+        old_skew_ms, skew_ms = node.clock_skew_ms or 0, clock_skew_ms or 0
+        heard_ms = node.first_seen_at * 1000 + old_skew_ms
+        known_ms = heard_ms if node.usage_to_ms is None else node.usage_to_ms
+        # By the clock of the new process, with whose reports it will be compared.
+        return Step(replace(fresh, usage_to_ms=known_ms - old_skew_ms + skew_ms))
     gap = unreported(node)
     fresh = replace(
-        node, stopped_at=None, forgotten_at=None, usage_epoch=None, usage_sequence=0, usage_from_ms=None,
+        fresh, stopped_at=None, forgotten_at=None, usage_epoch=None, usage_sequence=0, usage_from_ms=None,
         usage_to_ms=None, first_seen_at=now_s, last_seen_at=now_s,
     )  # fmt: skip
     return Step(fresh, () if gap is None else (gap,))
@@ -117,7 +130,7 @@ def advanced(node: Node, span: Span, now_s: int) -> Step:
             raise _missing(node.usage_sequence, span)
         step = Step(node)
     else:
-        step = _series(node, span, now_s)
+        step = _series(node, span)
     node, gaps = step.node, step.gaps
     begin_ms, end_ms, is_doubtful = _within(node, span, now_s)
     known_ms = node.usage_to_ms
@@ -145,7 +158,7 @@ def _within(node: Node, span: Span, now_s: int) -> tuple[int, int, bool]:
     return min(span.from_ms, end_ms), end_ms, span.to_ms > latest_ms
 
 
-def _series(node: Node, span: Span, now_s: int) -> Step:
+def _series(node: Node, span: Span) -> Step:
     """Begin the series of another process."""
     if node.epoch not in ("", span.epoch):
         raise Conflict(
@@ -154,7 +167,7 @@ def _series(node: Node, span: Span, now_s: int) -> Step:
         )  # fmt: skip
     if span.sequence != 1:
         raise _missing(0, span)
-    return restarted(node, now_s)
+    return Step(node)
 
 
 def _missing(applied: int, span: Span) -> Conflict:

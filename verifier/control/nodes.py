@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from sqlalchemy import Connection, select
 
 from verifier.control.acting import Act
-from verifier.control.coverage import is_expected, restarted
+from verifier.control.coverage import Gap, Step, is_expected, restarted
 from verifier.control.terms import check_id
 from verifier.errors import Conflict, NotFound
 from verifier.registry import nodes, schema
@@ -97,16 +97,17 @@ def epoch_text(epoch: int) -> str:
     return f"{epoch & (1 << 64) - 1:016x}"
 
 
-def after_status(node: Node | None, report: StatusReport, now_ms: int) -> Node:
-    """Return what is known of a node once it has reported; gaps that a restart shows are left to the caller."""
+def after_status(node: Node | None, report: StatusReport, now_ms: int) -> Step:
+    """Return what is known of a node once it has reported, and the gaps that a restart shows."""
     now_s, epoch = now_ms // 1000, epoch_text(report.epoch)
+    skew_ms = None if report.clock_ms is None else report.clock_ms - now_ms
+    gaps: tuple[Gap, ...] = ()
     if node is None:
         node = Node(name=report.node, epoch=epoch, first_seen_at=now_s, last_seen_at=now_s)
     elif epoch != node.epoch:
-        node = restarted(node, now_s).node
-    return replace(
+        node, gaps = (step := restarted(node, epoch, now_s, skew_ms)).node, step.gaps
+    after = replace(
         node,
-        epoch=epoch,
         last_seen_at=max(node.last_seen_at, now_s),
         # A report that was overtaken by the last one does not bring the process back.
         stopped_at=node.stopped_at if node.stopped_at is not None else now_s if report.stopping else None,
@@ -115,10 +116,11 @@ def after_status(node: Node | None, report: StatusReport, now_ms: int) -> Node:
         served_at_ms=report.served_at_ms,
         load_ms=report.load_ms,
         refusal=None if report.refusal is None else _refusal_text(report.refusal),
-        clock_skew_ms=node.clock_skew_ms if report.clock_ms is None else report.clock_ms - now_ms,
+        clock_skew_ms=node.clock_skew_ms if skew_ms is None else skew_ms,
         version=report.version[:64] or None,
         addresses=" ".join(address[:64] for address in report.addresses[:ADDRESSES_MAX]),
     )
+    return Step(after, gaps)
 
 
 def report_status(connection: Connection, report: StatusReport, now_ms: int) -> Node:
@@ -139,13 +141,11 @@ def report_status(connection: Connection, report: StatusReport, now_ms: int) -> 
             f"node {report.node} follows another store",
             hint="it reports to the wrong control plane, or was given the wrong store", code="OTHER_STORE",
         )  # fmt: skip
-    before = nodes.find(connection, report.node)
-    node = after_status(before, report, now_ms)
-    if before is not None and before.epoch != node.epoch:
-        for gap in restarted(before, now_ms // 1000).gaps:
-            nodes.add_gap(connection, node.name, gap.from_ms, gap.to_ms)
-    nodes.store(connection, node)
-    return node
+    step = after_status(nodes.find(connection, report.node), report, now_ms)
+    nodes.store(connection, step.node)
+    for gap in step.gaps:
+        nodes.add_gap(connection, report.node, gap.from_ms, gap.to_ms)
+    return step.node
 
 
 def refusal_of(node: Node) -> Refusal | None:
@@ -224,7 +224,7 @@ class NodeBoard:
         now_ms = int(time.time() * 1000) if now_ms is None else now_ms
         with self._news:
             known = self._written.get(report.node)
-        if known is not None and not _is_news(known, after_status(known, report, now_ms)):
+        if known is not None and not _is_news(known, after_status(known, report, now_ms).node):
             return
         with self._registry.write() as connection:
             node = report_status(connection, report, now_ms)
