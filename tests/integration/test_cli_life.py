@@ -3,6 +3,7 @@
 import hashlib
 import json
 import stat
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -239,6 +240,7 @@ def test_publications(run: Cli):
     assert "signed by" in run("publications", "show", "2").out
     for name in ("x", "y"):
         run("key", "update", key_id, "--scopes", name, "--publish")
+    time.sleep(1.1)  # those of this very second are young
     arguments = ("publications", "prune", "--keep", "1", "--keep-for", "0s", "--json")
     before = [row["revision"] for row in run("publications", "list", "--json").rows]
     planned = run(*arguments, "--dry-run").json
