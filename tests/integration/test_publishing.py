@@ -407,7 +407,7 @@ class TestCommands:
 
     def run(self, capsys, home, *arguments, code=0):
         try:
-            main(["--store", str(home.folder), *arguments])
+            main(["--store", str(home.folder), "--registry", home.registry_url, *arguments])
             left = 0
         except SystemExit as leave:
             left = leave.code

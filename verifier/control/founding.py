@@ -44,7 +44,8 @@ def _first(home: Home) -> Founded:
     if published is not None:
         raise Conflict(
             f"{home.store} is at revision {published}, but there is no registry beside it",
-            hint="restore registry.db from a backup; a new registry could not publish here",
+            hint="restore registry.db from a backup, then: verifier registry reconcile. Without a backup, the same "
+            "command founds a registry from what is published",
             code="REGISTRY_LOST",
         )
     home.create()

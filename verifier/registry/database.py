@@ -187,12 +187,9 @@ def too_new(found: int) -> Unavailable:
 def _not_initialised(place: Home | str) -> NotFound:
     if not isinstance(place, Home):
         return NotFound("there is no registry at this address", code="NOT_INITIALISED")
-    if place.external:
-        return NotFound(
-            "there is no registry in the database", hint=f"create it: verifier --store {place.folder} init",
-            code="NOT_INITIALISED",
-        )  # fmt: skip
+    where = "the database" if place.external else str(place.folder)
+    other = "" if place.external else "; or name its database: --registry URL"
     return NotFound(
-        f"there is no registry in {place.folder}", hint=f"create it: verifier --store {place.folder} init",
+        f"there is no registry in {where}", hint=f"create it: verifier --store {place.folder} init{other}",
         code="NOT_INITIALISED",
     )  # fmt: skip

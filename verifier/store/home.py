@@ -25,7 +25,7 @@ class Home:
 
     def __init__(self, folder: Path | str, registry: str | None = None) -> None:
         self.folder = Path(folder).absolute()
-        self._registry = registry
+        self._registry = registry or None
         self.store = self.folder / "store"
         self.secrets = self.folder / "secrets"
         self.state = self.folder / "state"
