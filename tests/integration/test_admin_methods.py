@@ -27,7 +27,7 @@ from verifier.store.home import Home
 # What differs from run to run, by the name of its field.
 VOLATILE = {
     "etag", "sha256", "hash", "request_id", "anchor", "token", "bytes", "clock", "principal", "details_json",
-    "last_seen_at", "took", "clock_skew",
+    "last_seen_at", "took", "clock_skew", "next_page_token",
 }  # fmt: skip
 HOUR_S = 3600
 
@@ -54,7 +54,8 @@ class Story:
         if isinstance(value, dict):
             return {key: self._plain(item, key) for key, item in sorted(value.items())}
         if isinstance(value, list):
-            return [self._plain(item, name) for item in value]
+            plain = [self._plain(item, name) for item in value]
+            return sorted(plain, key=str) if name == "examples" else plain  # those come in the order of their tags
         if name in VOLATILE:
             return bool(value)
         if name in ("key_id", "key_ids"):
