@@ -8,12 +8,14 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import Boolean, Connection, LargeBinary, MetaData, Table, insert, inspect, select, text
+from sqlalchemy import Boolean, Connection, LargeBinary, MetaData, Table, insert, inspect, select, text, update
 
-from verifier import tokens
+from verifier import Keyring, tokens
+from verifier.cli._app import main
 from verifier.control import directory
 from verifier.control.acting import acting
 from verifier.control.founding import found
+from verifier.control.publishing import publish
 from verifier.control.terms import Terms
 from verifier.control.upgrading import upgrade_registry
 from verifier.errors import Conflict, NotFound, Unavailable
@@ -22,6 +24,7 @@ from verifier.registry.database import Registry, open_registry
 from verifier.registry.engines import engine_of
 from verifier.store.home import Home
 from verifier.store.secrets import Secrets
+from verifier.vocabulary import Verdict
 
 # Made by the verifier that had format 1: four keys, of which one is compromised and one revoked otherwise.
 OLD = json.loads((Path(__file__).parents[1] / "support" / "registry_format_1.json").read_text())
@@ -169,6 +172,26 @@ def assert_values_right(registry: Registry) -> None:
         (entry,) = audit.entries(connection)
         assert (entry.action, json.loads(entry.details)) == (
             "registry.upgrade", {"before": {"format": 1}, "after": {"format": schema.SCHEMA}})
+
+
+def test_an_upgraded_registry_is_published(empty_place: Home, capsys: pytest.CaptureFixture[str]):
+    make_old(empty_place)
+    place = ["--store", str(empty_place.folder), "--registry", empty_place.registry_url]
+    with pytest.raises(SystemExit) as left:
+        main([*place, "registry", "upgrade", "--json"])
+    assert left.value.code == 0
+    said = json.loads(capsys.readouterr().out)
+    assert (said["before"], said["after"], said["changed"]) == (1, schema.SCHEMA, True)
+    with open_registry(empty_place) as registry, registry.write() as connection:  # its old store is not here
+        connection.execute(
+            update(schema.registry).values(last_revision=0, intent_revision=None, intent_digest=None)
+        )
+    manifest = publish(empty_place).manifest
+    assert (manifest.records, manifest.active) == (4, 1)
+    with Keyring.open(empty_place.folder) as keyring:
+        given = {"client_address": "10.1.2.3", "required_scopes": ("read",)}
+        verdicts = [keyring.verify(token, **given).verdict for token in OLD["tokens"]]
+    assert verdicts == [Verdict.REVOKED, Verdict.REVOKED, Verdict.VALID, Verdict.CLIENT_DISABLED]
 
 
 def test_a_repeated_upgrade_changes_nothing(empty_place: Home):
