@@ -6,7 +6,7 @@ registry knows stay, unless a published one has their place. Everything belongs 
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, delete, insert, select, update
 
@@ -181,33 +181,30 @@ class Adoption:
         there = _Present(self._connection, rows, keys, new)
         added = []
         for tag, stored, record in rows:
-            key_ordinal = keys[record.key_id]
+            place = keys[record.key_id], record.version
             same = there.by_tag.get(tag)
-            if same is not None and there.place_of(same) == (key_ordinal, record.version):
-                self._change(same, record)
-                self._touch(key_ordinal)
+            if same is not None and same.place == place:
+                self._change(same.version, record)
+                self._touch(place[0])
                 continue
-            if same is not None:
-                self._drop(same, there)
-            other = there.by_place.get((key_ordinal, record.version))
-            if other is not None:
-                self._drop(other, there)
+            for other in (same, there.by_place.get(place)):
+                if other is not None:
+                    self._drop(other, there)
             occupant = there.by_ordinal.get(record.version_ordinal)
             if occupant is not None:
                 self._move(occupant, there)
             version = _version_of(tag, record, self._published_at, self._act.now_s)
-            added.append({**asdict(version), "key_ordinal": key_ordinal, "record": stored})
+            added.append({**asdict(version), "key_ordinal": place[0], "record": stored})
             # A lone version whose client keeps its ordinal: its record stays as it was published, byte for byte.
             alone = record.version == 1 and record.superseded_at is None and not record.watch
             if not alone or record.key_id not in new or clients[record.client_id] != record.client_ordinal:
-                self._touch(key_ordinal)
+                self._touch(place[0])
             self._audit("version_added", key_id=record.key_id, version=record.version)
         if added:
             self._connection.execute(insert(schema.versions), added)
             self.tally.versions_added += len(added)
 
-    def _change(self, row: Any, record: Record) -> None:
-        before = version_of({name: value for name, value in row._asdict().items() if name != "key_ordinal"})
+    def _change(self, before: Version, record: Record) -> None:
         after = _adopted(before, record, self._act.now_s)
         if before.revoked_at is None and after.revoked_at is not None:
             self.tally.revoked += 1
@@ -218,21 +215,23 @@ class Adoption:
             changes.update_version(self._connection, before.ordinal, **values)
             self.tally.versions_changed += 1
 
-    def _drop(self, row: Any, there: "_Present") -> None:
+    def _drop(self, found: "_Found", there: "_Present") -> None:
         """Remove a version that a published one takes the place of: its token never reached a node."""
-        self._connection.execute(delete(schema.versions).where(_v.ordinal == row.ordinal))
-        there.forget(row)
-        self._touch(row.key_ordinal)
+        key_ordinal, number = found.place
+        self._connection.execute(delete(schema.versions).where(_v.ordinal == found.version.ordinal))
+        there.forget(found)
+        self._touch(key_ordinal)
         self.tally.replaced += 1
-        key_id = self._connection.scalar(select(_k.key_id).where(_k.ordinal == row.key_ordinal))
-        self._audit("replaced", key_id=key_id, version=row.number)
+        key_id = self._connection.scalar(select(_k.key_id).where(_k.ordinal == key_ordinal))
+        self._audit("replaced", key_id=key_id, version=number)
 
-    def _move(self, row: Any, there: "_Present") -> None:
+    def _move(self, found: "_Found", there: "_Present") -> None:
         """Give a version that was never published another ordinal: its own is that of a published one."""
-        ordinal = changes.reserve(self._connection, "next_version")
-        self._connection.execute(update(schema.versions).where(_v.ordinal == row.ordinal).values(ordinal=ordinal))
-        there.forget(row)
-        self._touch(row.key_ordinal)
+        old, new = found.version.ordinal, changes.reserve(self._connection, "next_version")
+        self._connection.execute(update(schema.versions).where(_v.ordinal == old).values(ordinal=new))
+        there.forget(found)
+        there.remember(_Found(found.place[0], replace(found.version, ordinal=new)))
+        self._touch(found.place[0])
 
     # --- The end -----------------------------------------------------------------------------------------------------
 
@@ -271,35 +270,46 @@ class Adoption:
             self._act.audit(f"registry.reconcile.{what}", **about)
 
 
+class _Found(NamedTuple):
+    """A version of the registry."""
+
+    key_ordinal: int
+    version: Version
+
+    @property
+    def place(self) -> tuple[int, int]:
+        return self.key_ordinal, self.version.number
+
+
 class _Present:
     """The registry's versions that have something in common with published ones."""
 
     def __init__(
         self, connection: Connection, rows: Sequence[Taken], keys: Mapping[str, int], new: set[str]
     ) -> None:
-        self.by_tag: dict[bytes, Any] = {}
-        self.by_place: dict[tuple[int, int], Any] = {}
-        self.by_ordinal: dict[int, Any] = {}
+        self.by_tag: dict[bytes, _Found] = {}
+        self.by_place: dict[tuple[int, int], _Found] = {}
+        self.by_ordinal: dict[int, _Found] = {}
         self._connection = connection
         self._find(_v.tag, [tag for tag, _, _ in rows])
         self._find(_v.ordinal, [record.version_ordinal for _, _, record in rows])
         self._find(_v.key_ordinal, sorted({keys[record.key_id] for _, _, record in rows if record.key_id not in new}))
 
-    @staticmethod
-    def place_of(row: Any) -> tuple[int, int]:
-        return row.key_ordinal, row.number
+    def remember(self, found: _Found) -> None:
+        self.by_tag[found.version.tag] = found
+        self.by_place[found.place] = found
+        self.by_ordinal[found.version.ordinal] = found
 
-    def forget(self, row: Any) -> None:
-        self.by_tag.pop(bytes(row.tag), None)
-        self.by_place.pop(self.place_of(row), None)
-        self.by_ordinal.pop(row.ordinal, None)
+    def forget(self, found: _Found) -> None:
+        self.by_tag.pop(found.version.tag, None)
+        self.by_place.pop(found.place, None)
+        self.by_ordinal.pop(found.version.ordinal, None)
 
     def _find(self, column: Any, wanted: Sequence[Any]) -> None:
         for part in _parts(wanted, AT_ONCE):
-            for row in self._connection.execute(select(*_ROW).where(column.in_(part))):
-                self.by_tag[bytes(row.tag)] = row
-                self.by_place[self.place_of(row)] = row
-                self.by_ordinal[row.ordinal] = row
+            for row in self._connection.execute(select(*_ROW).where(column.in_(part))).mappings():
+                values = dict(row)
+                self.remember(_Found(values.pop("key_ordinal"), version_of(values)))
 
 
 def labelled(key: Key, now_s: int) -> Key:
