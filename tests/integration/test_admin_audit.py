@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterator
+from datetime import datetime
 
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -15,8 +16,7 @@ from verifier.admin.face import Admin
 from verifier.admin.v1 import audit_pb2 as pb
 from verifier.admin.v1 import lifecycle_pb2, publication_pb2
 from verifier.admin.v1 import types_pb2 as types
-from verifier.control import auditing
-from verifier.control.auditing import Wanted
+from verifier.cli.audit import entry_json
 from verifier.errors import InvalidInput
 from verifier.registry import schema
 from verifier.registry.audit import FIRST_HASH
@@ -144,17 +144,17 @@ def _write_anew(connection) -> None:
 def test_an_export_can_be_checked_without_this_software(admin: Admin, desk: Desk):
     make_key(admin)
     publish(admin)
-    with desk.registry.read() as connection:
-        lines = [json.loads(line) for line in auditing.export(connection, Wanted())]
-        assert list(auditing.export(connection, Wanted(), after=lines[-1]["sequence"])) == []
-    assert [line["sequence"] for line in lines] == [1, 2, 3, 4]
-    assert [line["in_revision"] for line in lines] == [1] * 4
+    lines = [entry_json(entry) for entry in listed(admin, ascending=True)]
+    assert [line["audit_id"] for line in lines] == ["a-1", "a-2", "a-3", "a-4"]
+    assert [line["revision"] for line in lines] == [1] * 4
     previous = "0" * 64
     for line in lines:
         details = json.dumps(line["details"], sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-        fields = [previous] + [details if name == "details" else line[name] for name in (
-            "sequence", "at", "principal", "action", "client_id", "key_id", "version", "details", "request_id",
-            "change", "revision")]  # fmt: skip
+        at = int(datetime.fromisoformat(line["at"]).timestamp())
+        fields = [
+            previous, int(line["audit_id"][2:]), at, line["principal"], line["action"], line["client_id"],
+            line["key_id"], line["version"], details, line["request_id"], line["change"], line["about_revision"],
+        ]  # fmt: skip
         text = json.dumps(fields, separators=(",", ":"), ensure_ascii=False)
         previous = hashlib.sha256(text.encode()).hexdigest()
         assert previous == line["hash"]

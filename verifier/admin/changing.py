@@ -81,7 +81,7 @@ class Change:
         Such work is one that a repeat does not do twice: publishing, rolling back, tidying up.
         """
         name = self._name()
-        with self.desk.publisher.alone():
+        with self.desk.publisher.alone(self.until):
             if self.options.validate_only:
                 work(response)
                 return response

@@ -94,7 +94,9 @@ def _foreign(code: grpc.StatusCode, text: str) -> VerifierError:
             "the same request id", code="DEADLINE_EXCEEDED",
         )  # fmt: skip
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
-        return InvalidInput(f"too much for one message: {text}", code="TOO_LARGE")
+        if "larger than max" in text:
+            return InvalidInput(f"too much for one message: {text}", code="TOO_LARGE")
+        return Unavailable(f"the control plane takes no more calls now: {text}", code="OVERLOADED")
     if code is grpc.StatusCode.UNIMPLEMENTED:
         return Unavailable(
             "what answers there does not offer this", hint="is it the admin port, and a control plane of this version?",

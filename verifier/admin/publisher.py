@@ -68,7 +68,7 @@ class SharedPublisher:
         covered = self._covered(need)
         if covered is not None:
             return covered
-        with self._expected(drop), self._lock:
+        with self._expected(drop), self.alone(until):
             covered = self._covered(need)
             if covered is not None:
                 return covered
@@ -83,10 +83,21 @@ class SharedPublisher:
             return self.published(receipt.revision)
 
     @contextmanager
-    def alone(self) -> Iterator[None]:
-        """Keep others in this process from publishing."""
-        with self._lock:
+    def alone(self, until: float | None = None) -> Iterator[None]:
+        """Keep others in this process from publishing.
+
+        Args:
+            until: wait for them no longer than this ``time.monotonic``.
+
+        Raises:
+            Conflict: they took longer (``PUBLISHER_BUSY``).
+        """
+        if not self._lock.acquire(timeout=-1 if until is None else max(0.0, until - time.monotonic())):
+            raise Conflict("another publication is being made", hint="try again when it is done", code="PUBLISHER_BUSY")
+        try:
             yield
+        finally:
+            self._lock.release()
 
     def carry_out(self, work: Callable[[], Result], until: float | None = None) -> Result:
         """Do what needs the store's lock - publish, roll back, prune - inside :meth:`alone`.

@@ -35,6 +35,7 @@ SERVICES: dict[str, ServiceDescriptor] = {
 }
 THREADS = 32
 NODE_THREADS = 4
+GATE_THREADS = 4
 GRACE_S = 20.0
 CALLS_MAX = 1000
 
@@ -81,8 +82,9 @@ class AdminServer:
             )
         self._credentials = None if settings.tls is None else server_credentials(settings.tls)
         self._threads = ThreadPoolExecutor(THREADS, "admin")
-        # Apart: reports must come through while others wait for them.
+        # Apart: reports must come through while others wait for them, and whoever may read while reports wait.
         self._node_threads = ThreadPoolExecutor(NODE_THREADS, "admin-node")
+        self._gate_threads = ThreadPoolExecutor(GATE_THREADS, "admin-gate")
         self._health = health.aio.HealthServicer()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="admin-loop", daemon=True)
@@ -124,7 +126,7 @@ class AdminServer:
             return
         self._desk.stopping.set()
         self._run(self._end(grace_s))
-        for threads in (self._threads, self._node_threads):
+        for threads in (self._threads, self._node_threads, self._gate_threads):
             threads.shutdown(wait=True, cancel_futures=True)
         self._end_loop()
 
@@ -137,7 +139,7 @@ class AdminServer:
 
     async def _begin(self) -> None:
         server = grpc.aio.server(
-            interceptors=[Gate(self._desk.registry, self._node_threads)],
+            interceptors=[Gate(self._desk.registry, self._gate_threads)],
             maximum_concurrent_rpcs=CALLS_MAX,
             options=[
                 ("grpc.so_reuseport", 0),  # a second server on the port is an error, not a lottery

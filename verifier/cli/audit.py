@@ -136,6 +136,8 @@ def entry_json(entry: "audit_pb2.Entry") -> dict[str, Any]:
         "details": json.loads(entry.details_json or "{}"),
         "request_id": entry.request_id or None,
         "revision": entry.revision or None,
+        "change": entry.change,
+        "about_revision": entry.about_revision or None,
         "hash": entry.hash,
     }
 

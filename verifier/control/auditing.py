@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import Connection, select
@@ -46,12 +46,6 @@ class Listed:
 
     entry: Entry
     revision: int | None
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the object of ``audit export``: all that the hash covers, the hash, and the revision."""
-        fields = asdict(self.entry)
-        fields["details"] = json.loads(self.entry.details)
-        return {"audit_id": self.entry.audit_id, **fields, "in_revision": self.revision}
 
 
 @dataclass(slots=True)
@@ -111,14 +105,6 @@ def listed(
         if beyond is not None:
             query = query.where(table.c.sequence < beyond)
     return _with_revisions(connection, [Entry(**row) for row in connection.execute(query).mappings()])
-
-
-def export(connection: Connection, wanted: Wanted, after: int = 0) -> Iterator[str]:
-    """Yield entries, the oldest first, each as a line of JSON from which its hash can be computed again."""
-    while page := listed(connection, wanted, size=PAGE, beyond=after, ascending=True):
-        for one in page:
-            yield json.dumps(one.to_json(), ensure_ascii=False)
-        after = page[-1].entry.sequence
 
 
 def check(connection: Connection, anchor: str | None = None) -> Check:

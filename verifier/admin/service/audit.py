@@ -43,4 +43,5 @@ def _entry(one: Listed) -> pb.Entry:
         audit_id=entry.audit_id, at=stamp(entry.at), principal=entry.principal, action=entry.action,
         client_id=entry.client_id or "", key_id=entry.key_id or "", version=entry.version or 0,
         details_json=entry.details, request_id=entry.request_id or "", revision=one.revision or 0, hash=entry.hash,
+        change=entry.change, about_revision=entry.revision or 0,
     )  # fmt: skip

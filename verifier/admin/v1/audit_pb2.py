@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dverifier/admin/v1/audit.proto\x12\x11verifier.admin.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe2\x01\n\x05\x45ntry\x12\x10\n\x08\x61udit_id\x18\x01 \x01(\t\x12&\n\x02\x61t\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tprincipal\x18\x03 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x04 \x01(\t\x12\x11\n\tclient_id\x18\x05 \x01(\t\x12\x0e\n\x06key_id\x18\x06 \x01(\t\x12\x0f\n\x07version\x18\x07 \x01(\x05\x12\x14\n\x0c\x64\x65tails_json\x18\x08 \x01(\t\x12\x12\n\nrequest_id\x18\t \x01(\t\x12\x10\n\x08revision\x18\n \x01(\x03\x12\x0c\n\x04hash\x18\x0b \x01(\t\"\xea\x01\n\x12ListEntriesRequest\x12\x11\n\tclient_id\x18\x01 \x01(\t\x12\x0e\n\x06key_id\x18\x02 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x03 \x01(\t\x12\x11\n\tprincipal\x18\x04 \x01(\t\x12)\n\x05since\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x05until\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tpage_size\x18\x07 \x01(\x05\x12\x12\n\npage_token\x18\x08 \x01(\t\x12\x11\n\tascending\x18\t \x01(\x08\"Y\n\x13ListEntriesResponse\x12)\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x18.verifier.admin.v1.Entry\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\"\n\x10VerifyLogRequest\x12\x0e\n\x06\x61nchor\x18\x01 \x01(\t\"U\n\x11VerifyLogResponse\x12\r\n\x05sound\x18\x01 \x01(\x08\x12\x0f\n\x07\x65ntries\x18\x02 \x01(\x03\x12\x0e\n\x06\x61nchor\x18\x03 \x01(\t\x12\x10\n\x08problems\x18\x04 \x03(\t2\xc4\x01\n\x0c\x41uditService\x12\\\n\x0bListEntries\x12%.verifier.admin.v1.ListEntriesRequest\x1a&.verifier.admin.v1.ListEntriesResponse\x12V\n\tVerifyLog\x12#.verifier.admin.v1.VerifyLogRequest\x1a$.verifier.admin.v1.VerifyLogResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dverifier/admin/v1/audit.proto\x12\x11verifier.admin.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x8a\x02\n\x05\x45ntry\x12\x10\n\x08\x61udit_id\x18\x01 \x01(\t\x12&\n\x02\x61t\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tprincipal\x18\x03 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x04 \x01(\t\x12\x11\n\tclient_id\x18\x05 \x01(\t\x12\x0e\n\x06key_id\x18\x06 \x01(\t\x12\x0f\n\x07version\x18\x07 \x01(\x05\x12\x14\n\x0c\x64\x65tails_json\x18\x08 \x01(\t\x12\x12\n\nrequest_id\x18\t \x01(\t\x12\x10\n\x08revision\x18\n \x01(\x03\x12\x0c\n\x04hash\x18\x0b \x01(\t\x12\x0e\n\x06\x63hange\x18\x0c \x01(\x03\x12\x16\n\x0e\x61\x62out_revision\x18\r \x01(\x03\"\xea\x01\n\x12ListEntriesRequest\x12\x11\n\tclient_id\x18\x01 \x01(\t\x12\x0e\n\x06key_id\x18\x02 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x03 \x01(\t\x12\x11\n\tprincipal\x18\x04 \x01(\t\x12)\n\x05since\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x05until\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tpage_size\x18\x07 \x01(\x05\x12\x12\n\npage_token\x18\x08 \x01(\t\x12\x11\n\tascending\x18\t \x01(\x08\"Y\n\x13ListEntriesResponse\x12)\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x18.verifier.admin.v1.Entry\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\"\n\x10VerifyLogRequest\x12\x0e\n\x06\x61nchor\x18\x01 \x01(\t\"U\n\x11VerifyLogResponse\x12\r\n\x05sound\x18\x01 \x01(\x08\x12\x0f\n\x07\x65ntries\x18\x02 \x01(\x03\x12\x0e\n\x06\x61nchor\x18\x03 \x01(\t\x12\x10\n\x08problems\x18\x04 \x03(\t2\xc4\x01\n\x0c\x41uditService\x12\\\n\x0bListEntries\x12%.verifier.admin.v1.ListEntriesRequest\x1a&.verifier.admin.v1.ListEntriesResponse\x12V\n\tVerifyLog\x12#.verifier.admin.v1.VerifyLogRequest\x1a$.verifier.admin.v1.VerifyLogResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,15 +33,15 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'verifier.admin.v1.audit_pb2
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_ENTRY']._serialized_start=86
-  _globals['_ENTRY']._serialized_end=312
-  _globals['_LISTENTRIESREQUEST']._serialized_start=315
-  _globals['_LISTENTRIESREQUEST']._serialized_end=549
-  _globals['_LISTENTRIESRESPONSE']._serialized_start=551
-  _globals['_LISTENTRIESRESPONSE']._serialized_end=640
-  _globals['_VERIFYLOGREQUEST']._serialized_start=642
-  _globals['_VERIFYLOGREQUEST']._serialized_end=676
-  _globals['_VERIFYLOGRESPONSE']._serialized_start=678
-  _globals['_VERIFYLOGRESPONSE']._serialized_end=763
-  _globals['_AUDITSERVICE']._serialized_start=766
-  _globals['_AUDITSERVICE']._serialized_end=962
+  _globals['_ENTRY']._serialized_end=352
+  _globals['_LISTENTRIESREQUEST']._serialized_start=355
+  _globals['_LISTENTRIESREQUEST']._serialized_end=589
+  _globals['_LISTENTRIESRESPONSE']._serialized_start=591
+  _globals['_LISTENTRIESRESPONSE']._serialized_end=680
+  _globals['_VERIFYLOGREQUEST']._serialized_start=682
+  _globals['_VERIFYLOGREQUEST']._serialized_end=716
+  _globals['_VERIFYLOGRESPONSE']._serialized_start=718
+  _globals['_VERIFYLOGRESPONSE']._serialized_end=803
+  _globals['_AUDITSERVICE']._serialized_start=806
+  _globals['_AUDITSERVICE']._serialized_end=1002
 # @@protoc_insertion_point(module_scope)

@@ -10,7 +10,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Entry(_message.Message):
-    __slots__ = ("audit_id", "at", "principal", "action", "client_id", "key_id", "version", "details_json", "request_id", "revision", "hash")
+    __slots__ = ("audit_id", "at", "principal", "action", "client_id", "key_id", "version", "details_json", "request_id", "revision", "hash", "change", "about_revision")
     AUDIT_ID_FIELD_NUMBER: _ClassVar[int]
     AT_FIELD_NUMBER: _ClassVar[int]
     PRINCIPAL_FIELD_NUMBER: _ClassVar[int]
@@ -22,6 +22,8 @@ class Entry(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     REVISION_FIELD_NUMBER: _ClassVar[int]
     HASH_FIELD_NUMBER: _ClassVar[int]
+    CHANGE_FIELD_NUMBER: _ClassVar[int]
+    ABOUT_REVISION_FIELD_NUMBER: _ClassVar[int]
     audit_id: str
     at: _timestamp_pb2.Timestamp
     principal: str
@@ -33,7 +35,9 @@ class Entry(_message.Message):
     request_id: str
     revision: int
     hash: str
-    def __init__(self, audit_id: _Optional[str] = ..., at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., principal: _Optional[str] = ..., action: _Optional[str] = ..., client_id: _Optional[str] = ..., key_id: _Optional[str] = ..., version: _Optional[int] = ..., details_json: _Optional[str] = ..., request_id: _Optional[str] = ..., revision: _Optional[int] = ..., hash: _Optional[str] = ...) -> None: ...
+    change: int
+    about_revision: int
+    def __init__(self, audit_id: _Optional[str] = ..., at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., principal: _Optional[str] = ..., action: _Optional[str] = ..., client_id: _Optional[str] = ..., key_id: _Optional[str] = ..., version: _Optional[int] = ..., details_json: _Optional[str] = ..., request_id: _Optional[str] = ..., revision: _Optional[int] = ..., hash: _Optional[str] = ..., change: _Optional[int] = ..., about_revision: _Optional[int] = ...) -> None: ...
 
 class ListEntriesRequest(_message.Message):
     __slots__ = ("client_id", "key_id", "action", "principal", "since", "until", "page_size", "page_token", "ascending")
