@@ -153,7 +153,7 @@ def _rows(act: Act, node: Node, report: UsageReport) -> Iterator[tuple[int, int,
     seen: dict[int, list[int]] = {}
     for use in report.watched:
         if use.verdict == Verdict.VALID:
-            seen.setdefault(use.ordinal, []).append(used_s(node, use.used_at_s * 1000, act.now_s))
+            seen.setdefault(use.ordinal, []).append(used_s(node, use.used_at_s * 1000 + 999, act.now_s))
     for ordinal, valid, refused in zip(report.ordinals, report.valid, report.refused, strict=True):
         seconds = seen.pop(ordinal, None) if seen else None
         if not valid and not seconds:
@@ -198,7 +198,7 @@ def _note_watched(act: Act, node: Node, report: UsageReport, full_addresses: boo
     for use in report.watched:
         if use.ordinal not in known:
             continue
-        at_s = used_s(node, use.used_at_s * 1000, act.now_s)
+        at_s = used_s(node, use.used_at_s * 1000 + 999, act.now_s)
         place = (use.ordinal, at_s // DAY_S, network(use.address, full=full_addresses))
         calls, last_at = networks.get(place, (0, 0))
         networks[place] = [calls + 1, max(last_at, at_s)]
