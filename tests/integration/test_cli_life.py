@@ -314,3 +314,52 @@ def test_a_restored_registry_is_reconciled(run: Cli, home: Path):
     run("publish")
     assert verdicts(home, token) == ["VALID"]
     assert run("key", "show", late, "--json").json["versions"][0]["phase"] == "CURRENT"
+
+
+def test_a_lost_registry_is_made_anew(run: Cli, home: Path):
+    key_id, token = created(run, "--publish")
+    for file in home.glob("registry.db*"):
+        file.unlink()
+    assert run("key", "show", key_id, ok=False).code == 4
+    done = run("registry", "reconcile", "--json")
+    assert (done.json["to_revision"], done.json["versions_added"]) == (1, 1)
+    assert "made anew" in done.err
+    run("key", "disable", key_id, "--publish")
+    assert verdicts(home, token) == ["KEY_DISABLED"]
+
+
+def test_another_pepper(run: Cli, home: Path):
+    _, token = created(run, "--publish")
+    made = run("secrets", "add-pepper", "p2", "--json").json
+    assert (made["made"], made["laid"]) == (True, False)
+    assert run("secrets", "list", "--json").json["in_use"] == ["p1"]
+    laid = run("secrets", "add-pepper", "p2", "--json")
+    assert (laid.json["made"], laid.json["laid"], laid.json["versions"]) == (False, True, 1)
+    assert "verifier publish" in laid.err
+    assert run("secrets", "mark-leaked", "p1", "--json").json["changed"] is True
+    run("publish", "--allow-drop")
+    assert verdicts(home, token) == ["VALID"]
+    listed = run("secrets", "list", "--json").json
+    assert (listed["in_use"], listed["leaked"]) == (["p1", "p2"], ["p1"])
+    assert run("secrets", "add-pepper", "p2", ok=False).code == 4
+    assert run("secrets", "mark-leaked", "p9", ok=False).code == 4
+
+
+def test_another_signing_key(run: Cli, home: Path, tmp_path: Path):
+    _, token = created(run, "--publish")
+    old = run("secrets", "list", "--json").json["signing_key"]
+    new = run("secrets", "new-signing-key", "--json").json["key"]
+    assert run("secrets", "new-signing-key", "--json").json["changed"] is False
+    assert run("secrets", "distrust", old, ok=False).code == 4
+    used = run("secrets", "use-signing-key", "--json")
+    assert (used.json["key"], used.json["before"]) == (new, old)
+    assert f"distrust {old}" in used.err
+    run("key", "create", "--client", "acme", "--publish")
+    public = tmp_path / "public.pem"
+    public.write_bytes((home / "secrets" / "trusted.pem").read_bytes())
+    assert run("secrets", "distrust", old, "--json").json["trusted"] == [new]
+    assert verdicts(home, token) == ["VALID"]
+    assert run("secrets", "trust", public, "--json").json["added"] == [old]
+    assert run("secrets", "trust", tmp_path / "none", ok=False).code == 4
+    actions = [entry["action"] for entry in run("audit", "list", "--action", "signing_key", "--json").rows]
+    assert actions == ["signing_key.trust", "signing_key.distrust", "signing_key.use", "signing_key.make"]

@@ -143,7 +143,7 @@ class Duration(click.ParamType):  # type: ignore[type-arg,unused-ignore]
         if isinstance(value, int):
             return value
         number, unit = value[:-1], value[-1:]
-        if not number.isdigit() or unit not in _UNITS_S:
+        if not (number.isascii() and number.isdigit()) or unit not in _UNITS_S:
             self.fail(f"{value!r} is not a duration; write 90s, 15m, 24h or 30d", param, ctx)
         return int(number) * _UNITS_S[unit]
 

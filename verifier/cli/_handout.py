@@ -79,8 +79,7 @@ class Handout:
                 self._discard()
             raise
         except BaseException:
-            if seam.remote:
-                self._keep(None)
+            self._keep(None)
             raise
 
     def tell(self, lines: list[str]) -> list[str]:

@@ -31,16 +31,22 @@ def progress_bar(title: str) -> Iterator[Progress]:
         progress.TextColumn("{task.description}"), progress.BarColumn(), progress.MofNCompleteColumn(),
         progress.TimeElapsedColumn(),
     )  # fmt: skip
-    began_s = shown_s = time.monotonic()
-    with progress.Progress(*columns, console=Console(stderr=True), transient=True, auto_refresh=False) as bar:
-        task = bar.add_task(title, total=None, visible=False)
+    bar = progress.Progress(*columns, console=Console(stderr=True), transient=True, auto_refresh=False)
+    task = bar.add_task(title, total=None)
+    began_s = shown_s = 0.0
 
-        def show(stage: str, done: int, total: int) -> None:
-            nonlocal shown_s
-            now_s = time.monotonic()
-            if now_s - began_s > SHOWN_AFTER_S and now_s - shown_s > REFRESH_S:
-                shown_s = now_s
-                bar.update(task, description=f"{title}: {stage}", completed=done, total=total or None, visible=True)
-                bar.refresh()
+    def show(stage: str, done: int, total: int) -> None:
+        nonlocal began_s, shown_s
+        now_s = time.monotonic()
+        began_s = began_s or now_s
+        if now_s - began_s > SHOWN_AFTER_S and now_s - shown_s > REFRESH_S:
+            # Only now: a terminal shows one bar at a time, and other work may have shown its own before.
+            bar.start()
+            shown_s = now_s
+            bar.update(task, description=f"{title}: {stage}", completed=done, total=total or None)
+            bar.refresh()
 
+    try:
         yield show
+    finally:
+        bar.stop()

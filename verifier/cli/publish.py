@@ -6,7 +6,6 @@ import click
 
 from verifier.cli._common import counted
 from verifier.cli._present import published_json
-from verifier.cli._progress import progress_bar
 from verifier.cli._seam import seam
 from verifier.cli._wish import Wish, changing, tell
 
@@ -45,8 +44,7 @@ def command(
             allow_drop=allow_drop, allow_clock_back=allow_clock_back, resume=resume, rebase=rebase,
             drop_limit_percent=drop_limit, options=wish.options(at),
         )  # fmt: skip
-        with progress_bar("publish"):
-            done = at.change(at.admin.publication.Publish, request)
+        done = at.change(at.admin.publication.Publish, request)
         publication = done.publication
         body = published_json(publication, done.difference, changed=done.changed)
         if not done.changed:

@@ -1,12 +1,20 @@
 """``verifier registry``: the operators' system of record itself."""
 
+from typing import TYPE_CHECKING, Any
+
 import click
 
 from verifier.cli._common import counted, json_option, print_json
+from verifier.cli._place import home_of, is_remote
 from verifier.cli._progress import progress_bar
 from verifier.cli._seam import only_local, seam
 from verifier.cli._wish import Wish, changing, recorded_options, tell
+from verifier.errors import NotFound
 
+if TYPE_CHECKING:
+    from verifier.admin.v1 import types_pb2
+
+NO_REGISTRY = "NOT_INITIALISED"
 COUNTS = {
     "versions_added": "{} put in",
     "replaced": "{} gave way to the published one of the same number",
@@ -26,23 +34,46 @@ def reconcile(ctx: click.Context, wish: Wish) -> None:
     """Take what only the newest publication knows into a registry that was restored from a backup.
 
     Until then publishing is refused (REGISTRY_BEHIND): it would drop the keys issued since the backup, and undo
-    revocations. Look at `verifier publications diff` afterwards, then publish.
+    revocations. Look at `verifier publications diff REVISION` afterwards, then publish. A registry that was lost is
+    made anew from what was published.
     """
+    try:
+        body, receipt = _reconciled(ctx, wish)
+    except NotFound as error:
+        if error.code != NO_REGISTRY or is_remote(ctx):
+            raise
+        body, receipt = _founded(ctx, wish)
+    lines = [f"the registry is at revision {body['to_revision']}"]
+    lines += [f"  {text.format(counted(body[name], 'version'))}" for name, text in COUNTS.items() if body[name]]
+    if body["switched_off"]:
+        lines.append(f"  {body['switched_off']:,} clients and keys switched off, as published")
+    tell(wish, lines, body, receipt, quiet=True)
+
+
+def _reconciled(ctx: click.Context, wish: Wish) -> "tuple[dict[str, Any], types_pb2.Receipt]":
     from verifier.admin.v1 import publication_pb2
 
     with seam(ctx) as at:
         request = publication_pb2.ReconcileRegistryRequest(options=recorded_options(wish))
-        with progress_bar("reconcile"):
-            done = at.change(at.admin.publication.ReconcileRegistry, request)
-        body = {
-            "to_revision": done.revision, "versions_added": done.versions_added, "revoked": done.revoked,
-            "switched_off": done.switched_off, "replaced": done.replaced,
-        }  # fmt: skip
-        lines = [f"the registry is at revision {done.revision}"]
-        lines += [f"  {text.format(counted(body[name], 'version'))}" for name, text in COUNTS.items() if body[name]]
-        if done.switched_off:
-            lines.append(f"  {done.switched_off:,} clients and keys switched off, as published")
-        tell(wish, lines, body, done.receipt, quiet=True)
+        done = at.change(at.admin.publication.ReconcileRegistry, request)
+    return _body(done), done.receipt
+
+
+def _founded(ctx: click.Context, wish: Wish) -> "tuple[dict[str, Any], types_pb2.Receipt]":
+    """Make a registry that was lost anew, from what was published."""
+    from verifier.admin.v1 import types_pb2
+    from verifier.control.acting import local_actor
+    from verifier.control.reconciling import reconcile as found_anew
+
+    with progress_bar("reconcile") as progress:
+        done = found_anew(home_of(ctx), actor=local_actor(wish.request_id, wish.note), progress=progress)
+    warning = "there was no registry: it was made anew from what was published, without names, notes and audit log"
+    return _body(done), types_pb2.Receipt(published=True, revision=done.revision, warnings=[warning])
+
+
+def _body(done: Any) -> dict[str, Any]:
+    names = ("versions_added", "revoked", "switched_off", "replaced")
+    return {"to_revision": done.revision, **{name: getattr(done, name) for name in names}}
 
 
 @command.command()

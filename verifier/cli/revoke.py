@@ -12,7 +12,6 @@ from verifier.cli._common import Moment, counted, print_json, print_table
 from verifier.cli._endings import ENDINGS
 from verifier.cli._key_revoke import REASONS
 from verifier.cli._present import impact_json
-from verifier.cli._progress import progress_bar
 from verifier.cli._seam import Seam, at_terminal, options_of, seam
 from verifier.cli._wish import RECORDED, Wish, changing, tell
 from verifier.errors import InvalidInput, NotFound, Unavailable
@@ -67,8 +66,7 @@ def command(
             expect = preview.count
         request.expected_count = expect
         request.options.CopyFrom(_emergency(wish).options(at))
-        with progress_bar("revoke"):
-            done = at.change(at.admin.lifecycle.Revoke, request)
+        done = at.change(at.admin.lifecycle.Revoke, request)
         line = f"revoked {counted(done.count, 'version')}: {reason}"
         unmatched = [f"{done.unmatched:,} matched nothing"] if done.unmatched else []
         tell(wish, [line], _body(done, reason), done.receipt, notes=[*unmatched, *_darkened(done)])

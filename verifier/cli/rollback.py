@@ -3,7 +3,6 @@
 import click
 
 from verifier.cli._present import published_json
-from verifier.cli._progress import progress_bar
 from verifier.cli._seam import seam
 from verifier.cli._wish import Wish, changing, tell
 from verifier.cli.publish import published_lines
@@ -31,8 +30,7 @@ def command(ctx: click.Context, revision: str, drop_newer: bool, allow_drop: boo
         request = publication_pb2.RollBackRequest(
             revision=_number(revision), drop_newer=drop_newer, allow_drop=allow_drop, options=wish.options(at)
         )
-        with progress_bar("roll back"):
-            done = at.change(at.admin.publication.RollBack, request)
+        done = at.change(at.admin.publication.RollBack, request)
         publication = done.publication
         body = {**published_json(publication, done.difference, changed=True), "held": True}
         lines = published_lines(publication, body["difference"], dry_run=wish.dry_run)
