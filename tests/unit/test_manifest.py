@@ -134,7 +134,7 @@ def test_unknown_keys_are_ignored():
     {"published_at": "2026-02-30T10:00:00Z"},
     {"published_at": "2026-11-21 10:00:00Z"}, {"published_at": "2026-11-21T10:00:00.5Z"}, {"previous": "A" * 64},
     {"previous": "a" * 63}, {"previous": ""}, {"records": -1}, {"records": 8}, {"records": 10}, {"active": 10},
-    {"dead_on_arrival": 10}, {"drop_override": None}, {"tombstones": {}}, {"tombstones": None},
+    {"dead_on_arrival": 10}, {"drop_override": None}, {"tombstones": {}}, {"tombstones": 0},
     {"tombstones": [{"sha256": "a" * 64, "count": 0}]}, {"tombstones": [{"sha256": "A" * 64, "count": 1}]},
     {"tombstones": [{"sha256": "a" * 64, "count": 1}] * 2}, {"tombstones": [None]},
     {"tombstones": [{"sha256": digit * 64, "count": 1} for digit in "abc"]},
@@ -181,3 +181,8 @@ def test_content_ignores_what_callers_cannot_notice():
         dataclasses.replace(later, store_id="st_other"),
     ]
     assert all(MANIFEST.content() != other.content() for other in others)
+
+
+def test_publications_made_before_there_were_tombstones_are_read():
+    fields = json.loads(MANIFEST.to_bytes()) | {"tombstones": None}
+    assert () == Manifest.from_bytes(json.dumps(fields).encode()).tombstones

@@ -240,6 +240,8 @@ def _time(fields: Mapping[str, Any], name: str) -> int:
 
 def _tombstones(fields: Mapping[str, Any]) -> tuple[TombstoneFile, ...]:
     value = _get(fields, "tombstones")
+    if value is None:  # publications made before there were tombstones
+        return ()
     if not isinstance(value, list) or len(value) > TOMBSTONE_FILES_MAX or not all(isinstance(v, dict) for v in value):
         _refuse(f"'tombstones' is not a list of at most {TOMBSTONE_FILES_MAX} objects")
     files = tuple(
