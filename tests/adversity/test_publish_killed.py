@@ -15,24 +15,42 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select
 
+from tests.integration.test_deltas import built_anew
 from tests.support.homes import add_keys, make_home
-from verifier.control import publishing
-from verifier.registry import database, intents, queries
+from tests.support.served import served
+from verifier.control import building, committing, holding, publishing, rolling_back, tombstoning
+from verifier.registry import database, dirty, intents, queries, schema
 from verifier.registry.database import open_registry
 from verifier.store import durable, writer
 from verifier.store.layout import Store
 from verifier.store.manifest import digest_of
 from verifier.store.secrets import Secrets
 
-WATCHED = {module.__file__ for module in (publishing, writer, durable, intents, queries, database)}
+WATCHED = {module.__file__ for module in (
+    building, committing, database, dirty, durable, holding, intents, publishing, queries, rolling_back, tombstoning,
+    writer,
+)}  # fmt: skip
 RANDOM_KILLS = 5
+
+
+def go_back(home):
+    rolling_back.roll_back(home, 1, drop_newer=True, allow_drop=True)
+
+
+def resume(home):
+    publishing.publish(home, resume=True)
+
+
+def rebase(home):
+    publishing.publish(home, rebase=True)
 
 
 class Child:
     """Publishes in a process of its own, and dies at the n-th line of the watched files."""
 
-    def __init__(self, home, line=None):
+    def __init__(self, home, line=None, work=publishing.publish):
         self.home, self.line, self.lines = home, line, 0
         reading, writing = os.pipe()
         pid = os.fork()
@@ -41,7 +59,7 @@ class Child:
             status = 1
             try:
                 sys.settrace(self.trace)
-                publishing.publish(home)
+                work(home)
                 sys.settrace(None)
                 os.write(writing, b"%d" % self.lines)
                 status = 0
@@ -56,7 +74,8 @@ class Child:
         self.lines = int(text or 0)
 
     def trace(self, frame, event, _):
-        if frame.f_code.co_filename not in WATCHED:
+        # What runs once for each record would move all other lines when records are added.
+        if frame.f_code.co_filename not in WATCHED or frame.f_code.co_name.startswith("<"):
             return None
         if event == "line":
             self.lines += 1
@@ -95,6 +114,7 @@ class Watcher:
         manifest = self.served()
         store = Store(self.home.store)
         assert keys == manifest.records == manifest.active
+        self.noted()
         with open_registry(self.home) as registry, registry.read() as connection:
             state = queries.state(connection)
         assert (manifest.revision, 0) == (state.last_revision, state.pending_changes)
@@ -105,6 +125,21 @@ class Watcher:
         names = {path.name for path in store.folder.iterdir()}
         assert {"keyrings", "publications", "CURRENT", "publisher.lock"} == names
         assert 2 * len(store.revisions()) == len(list(store.publications.iterdir()))
+
+
+    def noted(self):
+        """See that the registry knows each publication once, what it is based on and what it is held at."""
+        store, manifest = Store(self.home.store), self.served()
+        with open_registry(self.home) as registry, registry.read() as connection:
+            state = queries.state(connection)
+            logged = connection.scalars(
+                select(schema.audit.c.revision).where(schema.audit.c.revision.is_not(None)).order_by("sequence")
+            ).all()
+        assert [revision for revision in store.revisions() if revision <= manifest.revision] == list(logged)
+        assert (manifest.held, manifest.content_of if manifest.held else None) == (
+            state.hold is not None, state.hold)
+        assert manifest.held or manifest.base.sha256 == state.base_sha256
+        assert manifest.held or built_anew(self.home) == served(self.home)
 
 
 def campaign(home, choose: Callable[[int], list[int]]):
@@ -127,6 +162,34 @@ def campaign(home, choose: Callable[[int], list[int]]):
     return outcomes
 
 
+def campaign_of_holds(home, choose: Callable[[int], list[int]]):
+    """Go back, publish while held, build a new base and resume, each killed at the chosen lines."""
+    watcher = Watcher(home)
+    Child(home)
+    add_keys(home)
+    Child(home)
+    outcomes = set()
+    steps = {step: [] for step in (go_back, carry_on, resume, rebase)}
+    for number in range(3):
+        for step in steps:
+            add_keys(home)
+            if not number:
+                steps[step] = choose(Child(home, work=step).lines)
+            else:
+                for line in steps[step][number - 1 :: 2]:
+                    outcomes.add((step, Child(home, line, step).killed))
+                    watcher.served()
+                    Child(home, work=carry_on)
+                    watcher.noted()
+            Child(home, work=step)
+            watcher.noted()
+    return outcomes
+
+
+def carry_on(home):
+    publishing.publish(home, held_ok=True)
+
+
 def spread(number):
     """Choose so many lines all over a publication, and some at its end, after the pointer moved."""
     return lambda lines: sorted({1 + lines * step // number for step in range(number)} | set(range(lines - 6, lines)))
@@ -135,6 +198,11 @@ def spread(number):
 def test_killed_at_lines_all_over_a_publication(quick_path):
     outcomes = campaign(make_home(quick_path / "home", keys=2), spread(24))
     assert {(True, False), (True, True)} <= outcomes  # some died before the pointer moved, some after
+
+
+def test_killed_while_going_back_and_resuming(quick_path):
+    outcomes = campaign_of_holds(make_home(quick_path / "home", keys=2), spread(4))
+    assert {(step, True) for step in (go_back, carry_on, resume, rebase)} <= outcomes
 
 
 def test_killed_with_the_registry_in_postgresql(quick_path, postgres_url):

@@ -6,11 +6,11 @@ registry has it, or refused if the rollback was to drop newer ones. All that thi
 version: that of R and that of now.
 """
 
-import hmac
 import struct
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
+from verifier._tagset import relayered
 from verifier.control.building import HEAD_BYTES
 from verifier.control.lifecycle import earliest
 from verifier.keyring.records import KEY_OFF, REVOKED, decode_record, encode_absent, encode_record
@@ -112,9 +112,7 @@ def rekeyed(rows: Iterable[tuple[bytes, bytes]], peppers: Iterable[bytes]) -> It
     """
     layers = list(peppers)
     for head, record in rows:
-        tag = head + record[:HEAD_BYTES]
-        for pepper in layers:
-            tag = hmac.digest(pepper, tag, "sha256")
+        tag = relayered(head + record[:HEAD_BYTES], layers)
         yield tag, tag[HEAD_BYTES:] + record[HEAD_BYTES:]
 
 
