@@ -1,12 +1,12 @@
 """Verifications counted by version, and the calls of watched versions one by one.
 
-A version's ordinal in the registry is where its counts lie, so a swap of keyrings moves nothing. Memory is reserved for
-every ordinal there can be, and comes page by page with the first count on it. A page that has counts is kept, emptied,
-by the next drain, and given back by the one after if it was not used again: memory is bounded by the versions used in
-the last few drains, and versions in steady use cost no page faults.
+A version's ordinal in the registry is where its counts lie, so a swap of keyrings moves nothing. Addresses are reserved
+for every ordinal there can be, and memory comes page by page with the first count on it. A page that has counts is kept,
+emptied, by the next drain, and given back by the one after if it was not used again: memory is bounded by the versions
+used in the last few drains, and versions in steady use cost no page faults.
 
-Counts have 32 bits: one loop thread would have to verify one version for more than an hour at a million calls per
-second without being drained to fill one, and then it stays at its greatest value.
+A count and its carries have 40 bits; drained, 32. One loop thread would have to verify one version for more than an hour
+at a million calls per second without being drained to fill that, and then it stays at its greatest value.
 """
 
 from libc.stdlib cimport calloc, free
@@ -31,14 +31,16 @@ cdef extern from *:
 
 cdef enum:
     PAGE_BYTES = 4096
-    PAGE_VERSIONS = 512
-    PAGES = 1 << 23            # for ordinals of 32 bits
+    GROUP_VERSIONS = 4096
+    GROUPS = 1 << 20           # for ordinals of 32 bits
 
-    # What is on a page.
-    NOTHING = 0                # no memory
-    KEPT = 1                   # memory, and no counts
-    # USED = 2
+    # What of a group has counts. KEPT alone: nothing, but there is memory.
+    HAS_VALID = 1
+    HAS_REFUSED = 2
+    HAS_CARRIES = 4
+    KEPT = 8
 
+    MOST = 0xFFFFFFFF
     REPEAT_S = 10              # a watched call is told once in this time, for each version, verdict and address
 
 cdef uint8_t IPV4_HEAD[12]
@@ -51,22 +53,25 @@ cdef void* reserve(size_t length) noexcept nogil:
     cdef void* at = mmap(NULL, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)
     if at == MAP_FAILED:
         return NULL
-    # Large pages would make memory 512 times that of a version here and there.
+    # Large pages would make 2 MiB of a version here and there.
     madvise(at, length, MADV_NOHUGEPAGE)
     return at
 
 
 cdef bint set_open(set_t* one) noexcept nogil:
-    one.counts = <uint32_t*>reserve(<size_t>PAGES * PAGE_BYTES)
-    one.pages = <uint8_t*>reserve(PAGES)
-    return one.counts != NULL and one.pages != NULL
+    one.counts = <uint8_t*>reserve(<size_t>2 << 32)
+    one.carries = <uint32_t*>reserve(<size_t>8 << 32)
+    one.groups = <uint8_t*>reserve(GROUPS)
+    return one.counts != NULL and one.carries != NULL and one.groups != NULL
 
 
 cdef void set_close(set_t* one) noexcept nogil:
     if one.counts != NULL:
-        munmap(one.counts, <size_t>PAGES * PAGE_BYTES)
-    if one.pages != NULL:
-        munmap(one.pages, PAGES)
+        munmap(one.counts, <size_t>2 << 32)
+    if one.carries != NULL:
+        munmap(one.carries, <size_t>8 << 32)
+    if one.groups != NULL:
+        munmap(one.groups, GROUPS)
 
 
 cdef usage_t* usage_new() noexcept nogil:
@@ -92,13 +97,24 @@ cdef void usage_free(usage_t* usage) noexcept nogil:
 
 # --- The side that counts --------------------------------------------------------------------------------------------
 
+cdef void usage_carry(usage_t* usage, uint8_t* counter) noexcept nogil:
+    """A count has come round to 0. Rare, and so its cache misses are."""
+    cdef uint64_t place = counter - usage.used.counts
+    cdef uint64_t refused = place >> 32, ordinal = place & MOST
+    cdef uint32_t* carries = usage.used.carries + (2 * ordinal + refused)
+    carries[0] += carries[0] != <uint32_t>MOST
+    usage.used.groups[ordinal >> GROUP_SHIFT] |= HAS_CARRIES
+
+
 cdef void usage_exchange(usage_t* usage) noexcept nogil:
     cdef int64_t made = usage.made + 1
-    cdef uint32_t* due
+    cdef uint8_t* due
     cdef int i
     for i in range(DELAYED):
         due = usage.delayed[i]
-        due[0] += due[0] != <uint32_t>MOST
+        due[0] += 1
+        if due[0] == 0:
+            usage_carry(usage, due)
         usage.delayed[i] = &usage.nowhere
     usage.nowhere = 0
     usage.used = usage.sets[made & 1]
@@ -149,66 +165,111 @@ cdef void usage_watch(usage_t* usage, uint32_t ordinal, int verdict, const uint8
 
 # --- The side that drains --------------------------------------------------------------------------------------------
 
-cdef inline bint is_empty(const uint8_t* pages) noexcept nogil:
-    """Tell whether eight pages in a row have no memory."""
+cdef inline bint are_empty(const uint8_t* bytes) noexcept nogil:
+    """Tell whether eight bytes in a row are 0."""
     cdef uint64_t eight
-    memcpy(&eight, pages, 8)
+    memcpy(&eight, bytes, 8)
     return eight == 0
 
 
-cdef size_t used_versions(const set_t* one) noexcept nogil:
-    cdef size_t page = 0, count = 0
-    cdef int i
-    cdef const uint32_t* counts
-    while page < PAGES:
-        if page % 8 == 0 and is_empty(one.pages + page):
-            page += 8
+cdef inline uint32_t total(uint8_t count, uint32_t carries) noexcept nogil:
+    return <uint32_t>MOST if carries >> 24 else carries << 8 | count
+
+
+cdef size_t read_group(const set_t* one, size_t group, use_t* rows) noexcept nogil:
+    """Count the versions of a group that were used; with `rows`, write them there."""
+    cdef uint64_t first = <uint64_t>group << GROUP_SHIFT
+    cdef const uint8_t* valid = one.counts + first
+    cdef const uint8_t* refused = valid + (<uint64_t>1 << 32)
+    cdef const uint32_t* carries = one.carries + 2 * first
+    # What has no counts is not read: that would make pages of it.
+    cdef bint has_refused = one.groups[group] & HAS_REFUSED, has_carries = one.groups[group] & HAS_CARRIES
+    cdef size_t count = 0
+    cdef int i = 0
+    cdef use_t row
+    while i < GROUP_VERSIONS:
+        if i % 8 == 0 and not has_carries and are_empty(valid + i) and (not has_refused or are_empty(refused + i)):
+            i += 8
             continue
-        if one.pages[page] == USED:
-            counts = one.counts + page * 2 * PAGE_VERSIONS
-            for i in range(PAGE_VERSIONS):
-                count += (counts[2 * i] | counts[2 * i + 1]) != 0
-        page += 1
+        row.valid = total(valid[i], carries[2 * i] if has_carries else 0)
+        row.refused = total(refused[i] if has_refused else 0, carries[2 * i + 1] if has_carries else 0)
+        if row.valid | row.refused:
+            if rows != NULL:
+                row.ordinal = <uint32_t>first + <uint32_t>i
+                rows[count] = row
+            count += 1
+        i += 1
     return count
 
 
-cdef void empty(set_t* one, use_t* row) noexcept nogil:
-    """Move all counts into rows, of which there are enough, and give back the pages that were not used again."""
-    cdef size_t page = 0
-    cdef int i
-    cdef uint32_t* counts
-    while page < PAGES:
-        if page % 8 == 0 and is_empty(one.pages + page):
-            page += 8
-            continue
-        counts = one.counts + page * 2 * PAGE_VERSIONS
-        if one.pages[page] == USED:
-            for i in range(PAGE_VERSIONS):
-                if counts[2 * i] | counts[2 * i + 1]:
-                    row.ordinal = <uint32_t>(page << PAGE_SHIFT) | <uint32_t>i
-                    row.valid = counts[2 * i]
-                    row.refused = counts[2 * i + 1]
-                    row += 1
-            memset(counts, 0, PAGE_BYTES)
-            one.pages[page] = KEPT
-        elif one.pages[page] == KEPT:
-            madvise(counts, PAGE_BYTES, MADV_DONTNEED)
-            one.pages[page] = NOTHING
-        page += 1
+cdef void clear_group(set_t* one, size_t group) noexcept nogil:
+    """Forget the counts of a group, or give its memory back when it has none."""
+    cdef uint64_t first = <uint64_t>group << GROUP_SHIFT
+    cdef uint8_t* valid = one.counts + first
+    cdef uint8_t* refused = valid + (<uint64_t>1 << 32)
+    cdef uint32_t* carries = one.carries + 2 * first
+    cdef uint8_t has = one.groups[group]
+    if has == KEPT:
+        madvise(valid, PAGE_BYTES, MADV_DONTNEED)
+        madvise(refused, PAGE_BYTES, MADV_DONTNEED)
+        madvise(carries, 8 * PAGE_BYTES, MADV_DONTNEED)
+        one.groups[group] = 0
+        return
+    if has & HAS_VALID:
+        memset(valid, 0, PAGE_BYTES)
+    if has & HAS_REFUSED:
+        memset(refused, 0, PAGE_BYTES)
+    if has & HAS_CARRIES:
+        memset(carries, 0, 8 * PAGE_BYTES)
+    one.groups[group] = KEPT
+
+
+cdef size_t next_group(const set_t* one, size_t group) noexcept nogil:
+    """The first group from this one on that has memory; GROUPS when there is none."""
+    while group < GROUPS:
+        if group % 8 == 0 and are_empty(one.groups + group):
+            group += 8
+        elif one.groups[group]:
+            return group
+        else:
+            group += 1
+    return GROUPS
+
+
+cdef use_t* empty(set_t* one, size_t* count) noexcept nogil:
+    """Move all counts into rows; NULL, and nothing moved, when there is no memory."""
+    cdef size_t group = next_group(one, 0)
+    cdef use_t* rows
+    count[0] = 0
+    while group < GROUPS:
+        if one.groups[group] != KEPT:
+            count[0] += read_group(one, group, NULL)
+        group = next_group(one, group + 1)
+    rows = rows_new(count[0])
+    if rows == NULL:
+        return NULL
+    count[0] = 0
+    group = next_group(one, 0)
+    while group < GROUPS:
+        if one.groups[group] != KEPT:
+            count[0] += read_group(one, group, rows + count[0])
+        clear_group(one, group)
+        group = next_group(one, group + 1)
+    return rows
 
 
 cdef class Usage:
     """What one loop, or all callers of an in-process keyring, have verified. Drained by one thread.
 
     Raises:
-        Unavailable: the machine does not give the address space (64 GiB, of which only what is used becomes memory).
+        Unavailable: the machine does not give the address space (80 GiB, of which only what is used becomes memory).
     """
 
     def __cinit__(self):
         self.usage = usage_new()
         if self.usage == NULL:
             raise Unavailable("no address space to count the use of versions in",
-                              hint="64 GiB per thread are reserved, not used: look at ulimit -v and vm.overcommit_memory")
+                              hint="80 GiB per thread are reserved, not used: look at ulimit -v and vm.overcommit_memory")
 
     def __dealloc__(self):
         usage_free(self.usage)
@@ -243,10 +304,7 @@ cdef class Usage:
             return Uses()
         with nogil:
             one = &self.usage.sets[(self.usage.asked & 1) ^ 1]
-            count = used_versions(one)
-            rows = rows_new(count)
-            if rows != NULL:
-                empty(one, rows)
+            rows = empty(one, &count)
         if rows == NULL:
             raise MemoryError
         self.drained = self.usage.asked

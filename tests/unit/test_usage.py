@@ -12,8 +12,8 @@ from verifier.admin.v1.node_pb2 import ReportUsageRequest
 
 GOOD, EXPIRED, GONE, OFF, WATCHED, FENCED = (native(number) for number in range(6))
 FACTS = {
-    GOOD: Facts(ordinal=0), EXPIRED: Facts(ordinal=1, end=1000), GONE: Facts(ordinal=511, flags=REVOKED),
-    OFF: Facts(ordinal=512, flags=KEY_OFF), WATCHED: Facts(ordinal=(1 << 32) - 1, flags=WATCH, scopes=["read"]),
+    GOOD: Facts(ordinal=0), EXPIRED: Facts(ordinal=1, end=1000), GONE: Facts(ordinal=4095, flags=REVOKED),
+    OFF: Facts(ordinal=4096, flags=KEY_OFF), WATCHED: Facts(ordinal=(1 << 32) - 1, flags=WATCH, scopes=["read"]),
     FENCED: Facts(ordinal=70_000, flags=WATCH, rules=["10.0.0.0/8"]),
 }  # fmt: skip
 VALID, ADDRESS_NOT_ALLOWED, INSUFFICIENT_SCOPE = 1, 9, 10
@@ -46,7 +46,7 @@ def test_each_verdict_of_a_version_counts_once(usage: Usage, view: View):
         for _ in range(3):
             view.verify(token)
     view.verify_batch([GOOD] * 40 + [GONE, EXPIRED])
-    assert drained(usage) == {0: [43, 0], 1: [0, 4], 511: [0, 4], 512: [0, 3], (1 << 32) - 1: [3, 0], 70_000: [0, 3]}
+    assert drained(usage) == {0: [43, 0], 1: [0, 4], 4095: [0, 4], 4096: [0, 3], (1 << 32) - 1: [3, 0], 70_000: [0, 3]}
     assert drained(usage) == {}
 
 
@@ -69,6 +69,17 @@ def test_nothing_is_lost_or_doubled_over_many_exchanges(usage: Usage, view: View
         view.verify_batch([GOOD] * number)
         total += drained(usage)[0][0]
     assert total == sum(range(1, 60))
+
+
+@pytest.mark.parametrize("calls", [255, 256, 257, 511, 512, 70_000])
+def test_large_counts_carry(usage: Usage, view: View, calls: int):
+    view.verify_batch([GOOD] * calls)
+    view.verify_batch([GONE] * (calls + 1))
+    view.verify_batch([OFF] * 3)
+    assert drained(usage) == {0: [calls, 0], 4095: [0, calls + 1], 4096: [0, 3]}
+    view.verify(GOOD)
+    drained(usage)
+    assert drained(usage) == {}
 
 
 def test_counts_that_nobody_drained_stay(usage: Usage, view: View):
@@ -129,7 +140,7 @@ def test_too_many_watched_calls_are_left_out_and_counted(usage: Usage, view: Vie
 def test_memory_is_given_back_when_versions_are_no_longer_used():
     usage, pages = Usage(), 3000
     tokens = [native(number) for number in range(pages)]
-    view = view_of(image_of({token: Facts(ordinal=512 * number) for number, token in enumerate(tokens)}))
+    view = view_of(image_of({token: Facts(ordinal=4096 * number) for number, token in enumerate(tokens)}))
     view.count_into(usage)
     view.verify_batch(tokens[:1])
     drained(usage)
