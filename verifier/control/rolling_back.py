@@ -4,7 +4,7 @@ Held means that later publications keep that content: they add denials and new k
 Rolling back to a revision that was itself held goes to the content that it had; holds are never stacked.
 """
 
-from verifier.control import holding, tombstoning
+from verifier.control import holding, rekeying, tombstoning
 from verifier.control.acting import Actor
 from verifier.control.building import of_registry
 from verifier.control.committing import Origin, Work, keyrings_of, working
@@ -122,11 +122,10 @@ def _content_of(work: Work, origin: Origin, revision: int) -> Manifest:
 
 
 def _check_peppers(then: Manifest, state: queries.State) -> None:
-    """Refuse to publish under a pepper that somebody else knows."""
-    leaked = sorted(set(then.base.peppers) & set(state.leaked_peppers))
-    if leaked:
+    """Refuse to go back to what no pepper protected that nobody else knows."""
+    if rekeying.is_exposed(then.base.peppers, state.leaked_peppers):
         raise Conflict(
-            f"revision {then.revision} was made with pepper {leaked[0]}, which has leaked",
+            f"revision {then.revision} was made with {', '.join(then.base.peppers)} only, which has leaked",
             hint="roll back to a later revision, or roll single keys back",
             code="PEPPER_LEAKED",
         )
