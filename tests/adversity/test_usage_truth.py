@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 from sqlalchemy import select, update
 
-from tests.support.usage import START_S, put_client, put_key, watched
+from tests.support.usage import START_S, empty, put_client, put_key, watched
 from verifier.control.acting import Actor, acting
 from verifier.control.founding import found
 from verifier.control.nodes import NodeBoard, StatusReport
@@ -105,9 +105,7 @@ class UsageTruth(RuleBasedStateMachine):
         self.processes: dict[str, Process] = {}
         now_s = self.now_ms // 1000
         with self.registry.write() as connection:
-            for table in reversed(schema.metadata.sorted_tables):
-                if table is not schema.registry:
-                    connection.execute(table.delete())
+            empty(connection)
             put_client(connection)
             superseded = {"superseded_at": now_s, "superseded_by": 2}
             policy = Policy(min_quiet_s=QUIET_S).to_text()
@@ -287,7 +285,7 @@ class UsageTruth(RuleBasedStateMachine):
 
 
 @pytest.fixture(scope="module")
-def shared_registry() -> Iterator[Registry]:
+def fast_registry() -> Iterator[Registry]:
     memory = Path("/dev/shm")
     with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None, prefix="verifier-test-") as folder:
         home = Home(Path(folder, "home"))
@@ -304,10 +302,10 @@ def run(registry: Registry, examples: int, steps: int) -> None:
     ))  # fmt: skip
 
 
-def test_usage_agrees_with_the_truth(shared_registry: Registry):
-    run(shared_registry, 30, 25)
+def test_usage_agrees_with_the_truth(fast_registry: Registry):
+    run(fast_registry, 20, 25)
 
 
 @pytest.mark.campaign
-def test_usage_agrees_with_the_truth_for_long(shared_registry: Registry):
-    run(shared_registry, 2000, 80)
+def test_usage_agrees_with_the_truth_for_long(fast_registry: Registry):
+    run(fast_registry, 2000, 80)

@@ -2,11 +2,13 @@
 
 import threading
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from sqlalchemy import event, select
 
+from tests.support import usage as support
 from tests.support.usage import START_S, FakeNode
 from verifier.control import nodes
 from verifier.control.acting import Actor, acting
@@ -16,6 +18,7 @@ from verifier.registry import queries, schema
 from verifier.registry.database import Registry
 from verifier.registry.nodes import Node
 
+shared_registry, registry = support.shared_registry, support.registry  # emptied for each test: founding is slow
 DAY_S = 86_400
 START_MS = START_S * 1000
 
@@ -128,16 +131,17 @@ def test_a_forgotten_nodes_return_is_no_gap(registry: Registry):
 
 
 @pytest.fixture
-def writes(registry: Registry) -> list[str]:
-    """Return a list that fills with the statements that write to ``nodes``."""
+def writes(registry: Registry) -> Iterator[list[str]]:
+    """Yield a list that fills with the statements that write to ``nodes``."""
     seen: list[str] = []
 
-    @event.listens_for(registry.engine, "before_cursor_execute")
     def before(_: Any, __: Any, statement: str, *___: Any) -> None:
         if statement.startswith("INSERT INTO nodes"):
             seen.append(statement)
 
-    return seen
+    event.listen(registry.engine, "before_cursor_execute", before)
+    yield seen
+    event.remove(registry.engine, "before_cursor_execute", before)
 
 
 def test_only_what_is_new_is_written(registry: Registry, writes: list[str]):

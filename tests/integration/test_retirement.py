@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy import insert, update
 
+from tests.support import usage as support
 from tests.support.usage import START_S, FakeNode, put_client, put_key, watched
 from verifier.control.policy import Policy
 from verifier.control.retirement import NodeCoverage, Retirement, Safety, check_retirement
@@ -16,6 +17,7 @@ from verifier.registry import nodes, queries, schema
 from verifier.registry.database import Registry
 from verifier.vocabulary import Verdict
 
+shared_registry, registry = support.shared_registry, support.registry  # emptied for each test: founding is slow
 HOUR_S = 3600
 DAY_S = 86_400
 MOVED_S = START_S + 10 * DAY_S  # when version 1 was superseded

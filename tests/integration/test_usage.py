@@ -1,12 +1,14 @@
 """What becomes of nodes' reports of usage in either database: counted once, by day and hour, with what follows."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 from sqlalchemy import event, insert, select
 
+from tests.support import usage as support
 from tests.support.usage import START_S, FakeNode, put_client, put_key, watched
 from verifier.control import used
 from verifier.control.acting import Actor, acting
@@ -18,6 +20,7 @@ from verifier.registry import usage as tables
 from verifier.registry.database import Registry
 from verifier.vocabulary import Verdict
 
+shared_registry, registry = support.shared_registry, support.registry  # emptied for each test: founding is slow
 HOUR_S = 3600
 DAY_S = 86_400
 MIDNIGHT_S = START_S // DAY_S * DAY_S
@@ -436,24 +439,31 @@ def test_what_is_too_old_is_swept_a_part_at_a_time(registry: Registry):
 # --- At scale --------------------------------------------------------------------------------------------------------
 
 
-def test_a_report_looks_at_no_other_versions(registry: Registry, node: FakeNode, monkeypatch: pytest.MonkeyPatch):
+def test_a_report_looks_at_no_other_versions(registry: Registry, node: FakeNode):
     """With ten million versions, going through all of them for each report would be the end."""
     if registry.engine.dialect.name != "sqlite":
         pytest.skip("asks SQLite for its plans")
     (one,) = put(registry, {})
-    plans: list[str] = []
-    explain(registry, plans.append)
-    node.use(START_S, {one: (1, 0)}, watched=[watched(one, Verdict.VALID, START_S - 1, "10.1.1.1")])
+    with explained(registry) as plans:
+        node.use(START_S, {one: (1, 0)}, watched=[watched(one, Verdict.VALID, START_S - 1, "10.1.1.1")])
     scans = [plan for plan in plans if plan.startswith("SCAN") and "reported" not in plan]
     assert len(plans) > 10
     assert [] == [plan for plan in scans if "versions" in plan or "usage" in plan or "keys" in plan]
 
 
-def explain(registry: Registry, tell: Callable[[str], None]) -> None:
-    """Tell the plan of each statement that changes or reads a table."""
-    @event.listens_for(registry.engine, "before_cursor_execute")
+@contextmanager
+def explained(registry: Registry) -> Iterator[list[str]]:
+    """Yield a list that fills with the plan of each statement that changes or reads a table."""
+    plans: list[str] = []
+
     def before(connection: Any, cursor: Any, statement: str, parameters: Any, context: Any, many: bool) -> None:
         if statement.split(maxsplit=1)[0] in ("SELECT", "INSERT", "UPDATE", "DELETE"):
             first = parameters[0] if many else parameters
-            for row in connection.connection.cursor().execute("EXPLAIN QUERY PLAN " + statement, first).fetchall():
-                tell(row[3])
+            plan = connection.connection.cursor().execute("EXPLAIN QUERY PLAN " + statement, first)
+            plans.extend(row[3] for row in plan.fetchall())
+
+    event.listen(registry.engine, "before_cursor_execute", before)
+    try:
+        yield plans
+    finally:
+        event.remove(registry.engine, "before_cursor_execute", before)

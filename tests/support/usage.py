@@ -1,20 +1,60 @@
 """Keys with several versions, put into a registry as they are wanted, and reports of nodes about them."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from itertools import count
 from typing import Any
 
-from sqlalchemy import Connection, insert, select
+import pytest
+from sqlalchemy import Connection, insert, select, text, update
 
 from verifier.control.acting import Actor, acting
+from verifier.control.founding import found
 from verifier.control.nodes import StatusReport, report_status
 from verifier.control.usage import Applied, UsageReport, WatchedUse, apply_report
 from verifier.registry import changes, schema
-from verifier.registry.database import Registry
+from verifier.registry.database import Registry, open_registry
+from verifier.store.home import Home
 
 START_S = 1_700_000_000  # a Tuesday, 22:13:20 UTC
 _tags = count(1)
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def shared_registry(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+    """Return a founded registry that a module's tests share, once in either database."""
+    folder = tmp_path_factory.mktemp("usage") / "home"
+    if request.param == "sqlite":
+        found(Home(folder))
+        with open_registry(Home(folder)) as registry:
+            yield registry
+        return
+    with request.getfixturevalue("postgres_server").database() as url:
+        home = Home(folder, registry=url)
+        found(home)
+        with open_registry(home) as registry:
+            yield registry
+
+
+@pytest.fixture
+def registry(shared_registry: Registry) -> Registry:
+    """Return the shared registry, emptied."""
+    with shared_registry.write() as connection:
+        empty(connection)
+    return shared_registry
+
+
+def empty(connection: Connection) -> None:
+    """Empty a registry, inside ``Registry.write()``."""
+    tables = [table for table in reversed(schema.metadata.sorted_tables) if table is not schema.registry]
+    if connection.dialect.name == "postgresql":
+        connection.execute(text(f"TRUNCATE {', '.join(table.name for table in tables)}"))
+    else:
+        for table in tables:
+            connection.execute(table.delete())
+    first = {"next_client": 1, "next_key": 1, "next_version": 1, "usage_since": None, "policy": None, "changes": 0}
+    connection.execute(update(schema.registry).values(first))
 
 
 def put_client(connection: Connection, client_id: str = "acme", **values: Any) -> int:
