@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import grpc
@@ -196,6 +197,39 @@ def test_no_secret_is_logged(control: Served, caplog):
 
 
 # --- The protocol ----------------------------------------------------------------------------------------------------
+
+
+def test_a_fault_of_ours_says_where_and_nothing_of_the_request(control: Served, caplog, monkeypatch):
+    secret = Random(1).randbytes(8).hex()  # not in a line of source, which a traceback shows
+
+    def broken(*_: Any) -> None:
+        raise KeyError(secret)
+
+    monkeypatch.setattr("verifier.admin.service.clients.clients.show_client", broken)
+    with caplog.at_level(logging.DEBUG), pytest.raises(VerifierError) as raised:
+        control.connect().lifecycle.GetClient(pb.GetClientRequest(client_id="acme"))
+    assert (type(raised.value), raised.value.code) == (VerifierError, "INTERNAL")
+    assert "KeyError" in raised.value.message and secret not in raised.value.message
+    assert "KeyError" in caplog.text and "GetClient" in caplog.text
+    assert secret not in caplog.text
+
+
+def test_garbage_is_answered_and_harms_nobody(control: Served):
+    random = Random(7)
+    metadata = [("authorization", f"Bearer {control.tokens[Role.VIEWER]}")]
+    answered = set()
+    with grpc.insecure_channel(control.server.target) as channel:
+        for _, service, method in METHODS:
+            if method.client_streaming:
+                continue
+            call = channel.unary_unary(f"/verifier.admin.v1.{service}/{method.name}")
+            for size in (1, 7, 60):
+                try:
+                    call(random.randbytes(size), metadata=metadata, timeout=20)
+                except grpc.RpcError as error:
+                    answered.add(error.code())  # type: ignore[attr-defined]
+    assert answered and not answered & {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED}
+    assert control.connect().lifecycle.GetClient(pb.GetClientRequest(client_id="acme")).client.enabled
 
 
 def test_health_needs_no_name(control: Served):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from google.protobuf.message import Message
+from sqlalchemy import select
 
 from verifier.admin import replay, waiting
 from verifier.admin.context import Caller
@@ -15,7 +16,7 @@ from verifier.admin.publisher import Covered
 from verifier.admin.v1 import types_pb2
 from verifier.control.acting import Act
 from verifier.errors import VerifierError
-from verifier.registry import audit, queries
+from verifier.registry import audit, schema
 
 Response = TypeVar("Response", bound=Message)
 
@@ -120,9 +121,9 @@ class Change:
         return replay.Name(self.caller.principal, self.request_id, replay.digest_of(self.request))
 
     def _do(self, act: Act, response: Response, work: Callable[[Act, Response], None]) -> None:
-        before = queries.state(act.connection).changes
+        before = _changes(act)
         work(act, response)
-        after = queries.state(act.connection).changes
+        after = _changes(act)
         # What changed nothing that nodes see needs no publication. A repeat of what was done before does: the one
         # that did it may not have come so far.
         self.need = 0 if act.entries and after == before else after
@@ -185,6 +186,10 @@ def change(
 def time_s() -> int:
     """Return the second of the clock, for what is only read."""
     return int(time.time())
+
+
+def _changes(act: Act) -> int:
+    return int(act.connection.execute(select(schema.registry.c.changes)).scalar_one())
 
 
 def _receipt(response: Any) -> types_pb2.Receipt:

@@ -8,23 +8,28 @@ from verifier.admin.service.lifecycle import Lifecycle
 from verifier.admin.service.node import Nodes
 from verifier.admin.service.publication import Publications
 from verifier.admin.service.usage import Usage
+from verifier.control.progress import Progress, silent
 from verifier.registry.database import Registry
 from verifier.store.home import Home
 
 
-def connect(home: Home, *, registry: Registry | None = None, caller: Caller | None = None) -> Admin:
+def connect(
+    home: Home, *, registry: Registry | None = None, caller: Caller | None = None, progress: Progress = silent
+) -> Admin:
     """Return the services, working directly on a ``--store`` folder.
 
     Args:
         home: the folder.
         registry: the folder's, if it is open already.
         caller: in whose name; the user of this process, who may do everything, when None.
+        progress: told how far publishing is.
 
     Raises:
         NotFound: there is no registry (``NOT_INITIALISED``).
         Unavailable: it cannot be used.
     """
     desk = Desk(home, registry)
+    desk.publisher.progress = progress
     return at(desk, caller or local_caller(), owned=True)
 
 

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from verifier.control import publishing
 from verifier.control.acting import Actor
+from verifier.control.progress import Progress, silent
 from verifier.control.publishing import DropGuard, Receipt
 from verifier.errors import Conflict
 from verifier.registry import queries
@@ -41,9 +42,13 @@ class SharedPublisher:
     Args:
         home: the ``--store`` folder.
         registry: open, and the folder's.
+
+    Attributes:
+        progress: told how far publishing is.
     """
 
     def __init__(self, home: Home, registry: Registry) -> None:
+        self.progress: Progress = silent
         self._home = home
         self._registry = registry
         self._lock = threading.Lock()
@@ -65,9 +70,6 @@ class SharedPublisher:
         Raises:
             Conflict, Unavailable, UnsoundPublication: as ``publishing.publish``.
         """
-        covered = self._covered(need)
-        if covered is not None:
-            return covered
         with self._expected(drop), self.alone(until):
             covered = self._covered(need)
             if covered is not None:
@@ -75,7 +77,7 @@ class SharedPublisher:
             receipt = self._patiently(
                 lambda: publishing.publish(
                     self._home, registry=self._registry, actor=actor, held_ok=True,
-                    guard=DropGuard(expected=self._expecting),
+                    guard=DropGuard(expected=self._expecting), progress=self.progress,
                 ),
                 until,
             )

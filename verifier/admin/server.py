@@ -4,6 +4,7 @@ import asyncio
 import logging
 import threading
 import time
+import traceback
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -222,7 +223,9 @@ class AdminServer:
         except VerifierError as raised:
             error = raised
         except Exception as raised:
-            _log.exception("a call of the operators' API failed")  # with the place, without the request
+            # The place, and nothing of the request: what an exception says may hold parts of it.
+            place = "".join(traceback.format_tb(raised.__traceback__))
+            _log.error("a call of the operators' API failed: %s\n%s", type(raised).__name__, place)
             error = VerifierError(f"the control plane failed: {type(raised).__name__}", hint="its log says where")
         await context.abort_with_status(rpc_status.to_status(to_status(error)))
         raise AssertionError("unreachable")

@@ -35,6 +35,7 @@ class Publications(Handlers):
                     self._desk.home, registry=self._desk.registry, actor=self._caller.actor(*command.words),
                     resume=request.resume, rebase=request.rebase, allow_drop=request.allow_drop,
                     allow_clock_back=request.allow_clock_back, guard=guard, dry_run=request.options.validate_only,
+                    progress=self._desk.publisher.progress,
                 ),
             )  # fmt: skip
             response.changed = done.changed
@@ -52,6 +53,7 @@ class Publications(Handlers):
                     self._desk.home, request.revision, registry=self._desk.registry,
                     actor=self._caller.actor(*command.words), drop_newer=request.drop_newer,
                     allow_drop=request.allow_drop, dry_run=request.options.validate_only,
+                    progress=self._desk.publisher.progress,
                 ),
             )  # fmt: skip
 
@@ -118,8 +120,12 @@ class Publications(Handlers):
         def work(response: pb.ReconcileRegistryResponse) -> None:
             actor = self._caller.actor(*command.words)
             done = self._desk.publisher.carry_out(
-                lambda: reconcile(self._desk.home, registry=self._desk.registry, actor=actor), command.until
-            )
+                lambda: reconcile(
+                    self._desk.home, registry=self._desk.registry, actor=actor,
+                    progress=self._desk.publisher.progress,
+                ),
+                command.until,
+            )  # fmt: skip
             response.revision, response.versions_added = done.revision, done.versions_added
             response.revoked, response.switched_off, response.replaced = done.revoked, done.switched_off, done.replaced
             if not done.behind:
