@@ -21,8 +21,8 @@ PREAMBLE = """\
 `make build` leaves the command at `.venv/bin/verifier`. What it works on is named *before* the command: a folder of
 this machine with `--store DIR` (or `VERIFIER_STORE`), or a control plane with `--admin HOST:PORT` (or
 `VERIFIER_ADMIN`), which carries out the same commands for whoever it knows by a token or a certificate. What is named
-on the command line wins over the environment. Tokens are read from standard input or files, never from arguments, where other users of the
-machine could see them; new ones are made here, and only their SHA-256 goes to the registry.
+on the command line wins over the environment. Tokens are read from standard input or files, never from arguments, where
+other users of the machine could see them; new ones are made here, and only their SHA-256 goes to the registry.
 
 ## Publishing and waiting
 A change is *recorded* first; nodes know of it once it is *published*, and answer by it once they *serve* that. Commands

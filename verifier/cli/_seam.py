@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from verifier.cli._place import home_of, is_remote, place_of
+from verifier.cli._progress import Bar, progress_bar
 from verifier.errors import Conflict, InvalidInput, NotFound, Unavailable, VerifierError
 
 if TYPE_CHECKING:
@@ -39,11 +40,13 @@ class Seam:
         admin: has the services as attributes: lifecycle, publication, node, audit, usage.
         home: the folder; None when a control plane is asked.
         registry: the folder's, for what is too much for messages; None when a control plane is asked.
+        bar: shows how far publishing is; None when a control plane is asked.
     """
 
     admin: Any
     home: "Home | None" = None
     registry: "Registry | None" = None
+    bar: Bar | None = None
 
     @property
     def remote(self) -> bool:
@@ -87,6 +90,13 @@ class Seam:
         """
         if self.remote:
             click.echo(f"request id: {options.request_id}", err=True)
+        try:
+            return self._insisting(ask, options)
+        finally:
+            if self.bar is not None:
+                self.bar.clear()
+
+    def _insisting(self, ask: Callable[[], Answer], options: "types_pb2.Options") -> Answer:
         for attempt in range(1, ATTEMPTS):
             try:
                 return ask()
@@ -133,8 +143,12 @@ def seam(ctx: click.Context) -> Iterator[Seam]:
     from verifier.registry.database import open_registry
 
     home = home_of(ctx)
-    with open_registry(home) as registry, local.connect(home, registry=registry) as admin:
-        yield Seam(admin, home, registry)
+    with (
+        progress_bar(str(ctx.info_name)) as bar,
+        open_registry(home) as registry,
+        local.connect(home, registry=registry, progress=bar) as admin,
+    ):
+        yield Seam(admin, home, registry, bar)
 
 
 def only_local(ctx: click.Context, what: str) -> "Home":

@@ -71,9 +71,8 @@ def finish(seam: "Seam", options: "types_pb2.Options") -> "types_pb2.Receipt":
     from verifier.registry import queries
 
     if options.wait != RECORDED:
-        receipt: types_pb2.Receipt = seam.admin.publication.Publish(
-            publication_pb2.PublishRequest(options=options)
-        ).receipt
+        request = publication_pb2.PublishRequest(options=options)
+        receipt: types_pb2.Receipt = seam.change(seam.admin.publication.Publish, request).receipt
         return receipt
     assert seam.registry is not None
     with seam.registry.read() as connection:
