@@ -41,7 +41,6 @@ class Life:
     ends: int = NEVER
     secrets: list[Secret] = field(default_factory=list)
     now: int = 0
-    withdrawn: Secret | None = None  # by the last thing that happened to a label
 
     # --- Looking ---
 
@@ -160,7 +159,7 @@ class Life:
 
     def cancel(self) -> None:
         newest = self.secrets[-1]
-        if newest is not self.label and newest is self.withdrawn and newest.why and newest.gone_over_to is self.label:
+        if newest.why and newest.gone_over_to is self.label:
             return  # once more
         if not self.waits(self.label) and self.label.used is not None:
             raise No("IN_USE")
@@ -193,10 +192,8 @@ class Life:
 
     def _give_back(self, old: Secret) -> None:
         label = self.label
-        fresh = not label.why
         self.kill(label, "superseded")
         self._swap(label, old)
-        self.withdrawn = label if fresh else None
 
     def _swap(self, label: Secret, old: Secret) -> None:
         label.gone_over_to, label.gone_at = old, self.now

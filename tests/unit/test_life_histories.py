@@ -243,5 +243,7 @@ class Histories(RuleBasedStateMachine):
             assert used is None or old.retire_at >= min(used + (old.overlap_s or 0), old.ceiling)
 
 
-Histories.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None, report_multiple_bugs=False)
+Histories.TestCase.settings = settings(
+    max_examples=80, stateful_step_count=30, deadline=None, report_multiple_bugs=False
+)
 TestHistories = Histories.TestCase

@@ -1,4 +1,4 @@
-"""What the audit log says of clients and keys: plain facts for JSON, without tags and records.
+"""What the audit log says of clients and keys: facts for JSON, without tags, records and what follows from others.
 
 An entry about a key holds, before and after, the key's own facts and those of the versions that the act touched. Laid
 over each other from the first entry to the last, they give the registry.
@@ -11,7 +11,7 @@ from typing import Any
 from verifier.registry.facts import Client, Key, Version
 
 _VERSION_FIELDS = tuple(field.name for field in fields(Version) if field.name not in ("tag", "last_used_at"))
-_KEY_FIELDS = tuple(field.name for field in fields(Key) if field.name != "versions")
+_KEY_FIELDS = tuple(field.name for field in fields(Key) if field.name not in ("versions", "due_at"))
 
 
 def of_client(client: Client) -> dict[str, Any]:

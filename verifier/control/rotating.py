@@ -348,10 +348,9 @@ def _replaced(key: Key, now_s: int) -> list[Version]:
 
 
 def _was_cancelled(key: Key) -> bool:
-    """Tell whether the newest version was withdrawn in favour of the label."""
+    """Tell whether the newest version was withdrawn in favour of the label: there is no other successor to withdraw."""
     newest = max(key.versions, key=lambda version: version.number)
-    withdrawn = newest.revoked_at is not None and newest.revoked_at == newest.superseded_at
-    return withdrawn and newest.reason is SUPERSEDED and newest.superseded_by == key.label.number
+    return newest.revoked_at is not None and newest.superseded_by == key.label.number
 
 
 def _to_go_back_to(key: Key, to: int | None, now_s: int) -> Version:
