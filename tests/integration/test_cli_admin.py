@@ -2,7 +2,8 @@
 
 import json
 import stat
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from tests.support.admin import Served, served
 from tests.support.cli import Cli, at, cli
 from tests.support.homes import make_home
+from tests.support.node import RunningNode
 from verifier.admin.roles import Role
 from verifier.serving.keyring import Keyring
 from verifier.store.home import Home
@@ -202,3 +204,77 @@ def test_nobody_there(free_port):
     assert (gone.code, error["code"]) == (3, "UNAVAILABLE")
     assert "verifier control" in error["hint"]
     assert "token" not in error.get("details", {})
+
+
+def test_many_keys_again_under_the_same_id(run: Cli, home: Home, tmp_path: Path):
+    for command, name in ((run, "there"), (at("--store", home.folder), "here")):
+        for options in ((), ("--format", "jsonl")):
+            file = tmp_path / f"{name}{len(options)}"
+            arguments = ("key", "create", "--client", "acme", "--count", "5", "--output", file, *options, "--publish",
+                         "--request-id", file.name, "--json")  # fmt: skip
+            first, second = command(*arguments).json, command(*arguments).json
+            assert (first["replayed"], second["replayed"]) == (False, True)
+    assert len(run("key", "list", "--json").rows) == 20
+
+
+def test_nodes_that_report_are_waited_for(run: Cli, there: Served, home: Home, tmp_path: Path):
+    first = run("key", "create", "--client", "acme", "--json").json
+    token = tmp_path / "node-token"
+    token.write_text(there.tokens[Role.NODE])
+    here = at("--store", home.folder)
+    reports = ("--report-to", there.server.target, "--node-name", "n1", "--report-token-file", str(token))
+    with RunningNode(home.folder, "--poll-interval", "5ms", *reports) as node:
+        until(lambda: [row["revision"] for row in run("nodes", "list", "--json").rows] == [1])
+        second = run("key", "rotate", first["key_id"], "--json").json
+        assert second["nodes"] == {"expected": 1, "behind": []}
+        assert 0 <= second["propagation_ms"] < 5000
+        assert cli("status", "--target", node.metrics, "--json").json["revision"] == second["revision"]
+        third = here("client", "disable", "acme", "--wait", "--json").json
+        assert (third["published"], third["nodes"]["expected"]) == (True, 1)
+        (row,) = here("nodes", "list", "--json").rows
+        assert (row["node"], row["expected"], row["last_refusal"]) == ("n1", True, None)
+        assert "n1" in run("nodes", "list").out
+        node.process.kill()
+        node.process.wait(10)
+        behind = here("client", "enable", "acme", "--wait", "--timeout", "1s", "--json", ok=False)
+        assert (behind.code, behind.json["nodes"]["behind"]) == (5, ["n1"])
+        run("nodes", "forget", "n1")
+        assert here("client", "disable", "acme", "--wait", "--json").json["nodes"]["behind"] == []
+
+
+def test_a_node_runs_from_its_bundle(run: Cli, home: Home, tmp_path: Path):
+    token = run("key", "create", "--client", "acme", "--json").json["token"]
+    here = at("--store", home.folder)
+    bundle = tmp_path / "bundle"
+    told = here("nodes", "bundle", bundle, "--json").json
+    assert told["peppers"] == ["p1"]
+    assert {path.name for path in bundle.rglob("*") if path.is_file()} == {"trusted.pem", "p1"}
+    assert stat.S_IMODE((bundle / "secrets" / "peppers" / "p1").stat().st_mode) == 0o600
+    (bundle / "store").rmdir()
+    (bundle / "store").symlink_to(home.store)
+    with RunningNode(bundle) as node:
+        until(lambda: cli("status", "--target", node.metrics).code == 0)
+    assert here("nodes", "bundle", bundle).code == 0
+    with Keyring.open(bundle) as keyring:
+        assert keyring.verify(token).verdict.name == "VALID"
+    assert run("nodes", "bundle", bundle, ok=False).code == 2
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Wait for something that happens soon."""
+    end = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def test_a_registry_in_a_database(registry_place: Home, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("VERIFIER_REGISTRY", registry_place.registry_url)
+    command = at("--store", registry_place.folder)
+    command("client", "create", "acme")
+    made = command("key", "create", "--client", "acme", "--publish", "--json").json
+    command("key", "rotate", made["key_id"], "--publish")
+    assert len(command("key", "show", made["key_id"], "--json").json["versions"]) == 2
+    assert command("registry", "upgrade", "--json").json["changed"] is False
+    assert command("audit", "verify").code == 0
+    assert verdicts(registry_place, made["token"]) == ["VALID"]

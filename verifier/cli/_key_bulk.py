@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from verifier.cli._common import counted
 from verifier.cli._progress import progress_bar
@@ -35,7 +35,8 @@ def create(
     if wish.dry_run:
         _preview(at, request, count, wish)
         return
-    make = _elsewhere if at.remote else _here
+    # Only by digests can a repeat be told from another request, as it finds the tokens of the first try in its file.
+    make = _elsewhere if at.remote or wish.request_id is not None else _here
     files, receipt = make(at, request, count, output, wish, as_jsonl=as_jsonl)
     lines = [f"created {counted(count, 'key')} of client {request.client_id}", *(f"  {file}" for file in files)]
     body = {"client_id": request.client_id, "count": count, "files": [str(file) for file in files]}
@@ -80,14 +81,18 @@ def _elsewhere(
     from verifier.control.handout import check_free
 
     files = [output] if as_jsonl else [output, output.with_name(output.name + ".ids")]
-    check_free(files)
     digests: list[bytes] = []
     key_ids: list[str] = []
-    _write(files, request.client_id, _made(request, count, digests, key_ids))
+    repeated = wish.request_id is not None and all(file.exists() for file in files)
+    if repeated:
+        _read(files, digests, key_ids)
+    else:
+        check_free(files)
+        _write(files, request.client_id, _made(request, count, digests, key_ids))
     try:
         done = at.repeated(lambda: at.admin.lifecycle.ImportKeys(_messages(request, digests, key_ids)), request.options)
     except VerifierError as error:
-        if not error.details.get("recorded") and not in_doubt(error):
+        if not repeated and not error.details.get("recorded") and not in_doubt(error):
             for file in files:
                 file.unlink(missing_ok=True)
         raise
@@ -130,6 +135,18 @@ def _write(files: list[Path], client_id: str, batches: Iterator[tuple[list[str],
             file.install()
 
 
+def _read(files: list[Path], digests: list[bytes], key_ids: list[str]) -> None:
+    """Read what the first try of this command made."""
+    lines = files[0].read_text("ascii").splitlines()
+    if len(files) == 1:
+        rows = [json.loads(line) for line in lines]
+        made, ids = [row["token"] for row in rows], [row["key_id"] for row in rows]
+    else:
+        made, ids = lines, files[1].read_text("ascii").splitlines()
+    digests += [hashlib.sha256(token.encode("ascii")).digest() for token in made]
+    key_ids += ids
+
+
 def _messages(
     request: "lifecycle_pb2.CreateKeyRequest", digests: list[bytes], key_ids: list[str]
 ) -> Iterator["lifecycle_pb2.ImportKeysRequest"]:
@@ -144,7 +161,8 @@ def _messages(
             getattr(terms, name).CopyFrom(getattr(request, name))
     yield lifecycle_pb2.ImportKeysRequest(terms=terms)
     for begin in range(0, len(digests), ROWS_PER_MESSAGE):
-        rows: Any = zip(digests[begin : begin + ROWS_PER_MESSAGE], key_ids[begin:], strict=False)
+        part = slice(begin, begin + ROWS_PER_MESSAGE)
+        rows = zip(digests[part], key_ids[part], strict=True)
         yield lifecycle_pb2.ImportKeysRequest(
             rows=[lifecycle_pb2.ImportRow(sha256=digest, key_id=key_id) for digest, key_id in rows]
         )

@@ -1,12 +1,13 @@
 """``verifier nodes``: what the nodes report."""
 
+from pathlib import Path
 from typing import Any
 
 import click
 
-from verifier.cli._common import json_option, print_json, print_table
+from verifier.cli._common import counted, json_option, print_json, print_table
 from verifier.cli._present import node_json
-from verifier.cli._seam import seam
+from verifier.cli._seam import only_local, seam
 from verifier.cli._wish import Wish, changing, recorded_options, tell
 
 COLUMNS = ("node", "expected", "revision", "served_at", "last_seen_at", "clock_skew_ms", "last_refusal")
@@ -45,6 +46,38 @@ def forget(ctx: click.Context, node: str, wish: Wish) -> None:
         request = node_pb2.ForgetNodeRequest(node=node, options=recorded_options(wish))
         done = at.change(at.admin.node.ForgetNode, request)
         tell(wish, [f"node {node} is not expected any more"], {"node": node}, done.receipt, quiet=True)
+
+
+@command.command()
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+@json_option
+@click.pass_context
+def bundle(ctx: click.Context, folder: Path, as_json: bool) -> None:
+    """Write into FOLDER what a node needs besides the store: peppers and trusted keys, and no signing key.
+
+    Bring it to the node, mount the store as FOLDER/store there, and run `verifier --store FOLDER serve`. A repeat
+    brings the folder up to date, as after a further pepper or another signing key.
+    """
+    from verifier.store import durable
+    from verifier.store.home import Home
+    from verifier.store.secrets import Secrets
+
+    here = Secrets(only_local(ctx, "nodes bundle").secrets)
+    there = Home(folder)
+    for place, mode in ((there.folder, 0o755), (there.store, 0o755), (there.secrets, 0o700),
+                        (there.secrets / "peppers", 0o700)):  # fmt: skip
+        place.mkdir(mode=mode, parents=True, exist_ok=True)
+    trusted = here.trusted_path.read_bytes()
+    durable.replace(Secrets(there.secrets).trusted_path, trusted)
+    peppers = here.peppers()
+    for pepper_id, pepper in peppers.items():
+        durable.replace(there.secrets / "peppers" / pepper_id, pepper.hex().encode() + b"\n", mode=0o600)
+    if as_json:
+        print_json({"folder": str(there.folder), "peppers": sorted(peppers), "trusted": list(here.trust().key_ids)})
+        return
+    click.echo(f"wrote {counted(len(peppers), 'pepper')} and the trusted keys to {there.secrets}")
+    click.echo(f"  on the node: mount the store as {there.folder.name}/store, then verifier --store "
+               f"{there.folder.name} serve")
 
 
 def _row(body: dict[str, Any]) -> list[object]:

@@ -94,6 +94,8 @@ def show(status: dict[str, Any]) -> None:
         ("confirmed newest", _milliseconds(status["staleness_ms"])),
         ("store", status["store_id"]),
     ]
+    if status.get("held"):
+        rows.append(("held", f"as of revision {status['content_of']}, after a rollback"))
     for name in ("base", "delta"):
         keyring = status[name]
         if keyring:
@@ -103,6 +105,11 @@ def show(status: dict[str, Any]) -> None:
     if refusal:
         which = "" if refusal["revision"] is None else f"revision {refusal['revision']}: "
         rows.append(("last refusal", f"{which}{refusal['code']}, {refusal['message']} ({refusal['at']})"))
+    if status.get("clock_skew_ms") is not None:
+        rows.append(("clock", f"{status['clock_skew_ms']} ms ahead of the control plane's"))
+    usage = status.get("usage")
+    if usage:
+        rows.append(("usage reports", f"{usage['sequence']} taken, {usage['backlog']} versions to be told"))
     rows += [("addresses", ", ".join(status["addresses"])), ("up for", f"{status['uptime_s']} s"),
              ("version", status["version"])]
     print_table("Node", ["", ""], rows)
