@@ -229,6 +229,7 @@ def test_nodes_that_report_are_waited_for(run: Cli, there: Served, home: Home, t
         assert second["nodes"] == {"expected": 1, "behind": []}
         assert 0 <= second["propagation_ms"] < 5000
         assert cli("status", "--target", node.metrics, "--json").json["revision"] == second["revision"]
+        assert "usage reports" in cli("status", "--target", node.metrics).out
         third = here("client", "disable", "acme", "--wait", "--json").json
         assert (third["published"], third["nodes"]["expected"]) == (True, 1)
         (row,) = here("nodes", "list", "--json").rows
