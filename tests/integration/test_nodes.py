@@ -86,8 +86,9 @@ def test_a_first_use_is_told_only_if_somebody_reports(registry: Registry):
         with registry.read() as connection:
             return nodes.has_reporting_nodes(connection, now_s)
 
-    assert not has(START_S)
     report(registry)
+    assert not has(START_S)
+    FakeNode(registry).use(START_S)
     assert [True, False] == [has(START_S + 600), has(START_S + 601)]
     report(registry, now_ms=START_MS + 1000, stopping=True)
     assert not has(START_S + 2)

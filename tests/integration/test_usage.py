@@ -9,10 +9,13 @@ import pytest
 from sqlalchemy import event, insert, select
 
 from tests.support import usage as support
+from tests.support.acts import act_at
 from tests.support.usage import START_S, FakeNode, put_client, put_key, watched
-from verifier.control import used
-from verifier.control.acting import Actor, acting
+from verifier.control import issuing, rotation, usage, used
+from verifier.control.acting import Act, Actor, acting
 from verifier.control.retirement import query_usage, used_lately
+from verifier.control.rotation import NewSecret, RotateTerms
+from verifier.control.terms import Terms
 from verifier.control.usage import Applied, UsageReport, WatchedUse, apply_report, network, sweep
 from verifier.errors import Conflict, InvalidInput, NotFound
 from verifier.registry import nodes, queries, schema
@@ -286,6 +289,84 @@ def test_the_first_use_is_kept(registry: Registry, node: FakeNode):
     node.use(START_S + 30, {one: (1, 0), later: (1, 0)})
     assert START_S + 19 == version(registry).first_used_at
     assert START_S + 100 == version(registry, 1, "later").first_used_at  # a clock that runs ahead
+
+
+# --- Rotations that wait for a first use ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def rotated(registry: Registry, node: FakeNode) -> str:
+    """Return a key whose overlap of two hours waits for the first use of version 2, with a node that reports."""
+    node.status(START_S * 1000)
+    node.use(START_S)
+    with registry.write() as connection:
+        put_client(connection)
+    key = act_at(START_S - DAY_S, registry, issuing.issue_key, [b"p" * 32], "acme", Terms()).key
+    terms = RotateTerms(overlap_s=7200, clock="on_first_use")
+    act_at(START_S, registry, rotation.rotate, key.key_id, terms, NewSecret([b"p" * 32]))
+    return key.key_id
+
+
+def state_of(registry: Registry, key_id: str) -> tuple[list[bytes], list[int], int]:
+    """Return the records of the versions, those marked as changed, and the number of changes."""
+    with registry.read() as connection:
+        records = connection.scalars(select(schema.versions.c.record).order_by(schema.versions.c.number)).all()
+        marked = connection.scalars(select(schema.dirty.c.version_ordinal)).all()
+        return list(records), sorted(marked), queries.state(connection).changes
+
+
+def test_the_first_use_starts_the_overlap(registry: Registry, node: FakeNode, rotated: str):
+    old, new = (version(registry, number, rotated).ordinal for number in (1, 2))
+    before = state_of(registry, rotated)
+    assert not node.use(START_S + 10, {old: (5, 0), new: (0, 1)}).publish
+    assert before == state_of(registry, rotated)
+    use = [watched(new, Verdict.VALID, START_S + 13, "10.0.0.1")]
+    told = node.cut((START_S + 20) * 1000, {old: (1, 0), new: (3, 0)}, watched=use)
+    assert node.send(told, START_S + 20).publish
+    assert START_S + 13 + 7200 == version(registry, 1, rotated).retire_at
+    assert START_S + 13 == version(registry, 2, rotated).first_used_at
+    assert not node.send(told, START_S + 21).publish
+    assert ["rotation.first_use"] == [one.kind for one in events(registry)][-1:]
+    after = state_of(registry, rotated)
+    assert before[0] != after[0]
+    assert not node.use(START_S + 4000, {old: (1, 0), new: (3, 0)}).publish
+    assert after == state_of(registry, rotated)
+    assert START_S + 3999 == version(registry, 2, rotated).last_used_at
+
+
+def test_many_first_uses_are_noted_a_part_at_a_time(registry: Registry, node: FakeNode):
+    node.use(START_S)
+    with registry.write() as connection:
+        put_client(connection)
+    keys = [act_at(START_S - DAY_S, registry, issuing.issue_key, [b"p" * 32], "acme", Terms()).key for _ in range(7)]
+    for key in keys:
+        terms = RotateTerms(overlap_s=7200, clock="on_first_use")
+        act_at(START_S, registry, rotation.rotate, key.key_id, terms, NewSecret([b"p" * 32]))
+    new = [version(registry, 2, key.key_id).ordinal for key in keys]
+    begun: list[Act] = []
+
+    @contextmanager
+    def begin() -> Iterator[Act]:
+        with acting(registry, Actor("token:n1"), START_S + 20) as act:
+            begun.append(act)
+            yield act
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(usage, "FIRST_USES_AT_ONCE", 3)
+        done = usage.take_report(begin, node.cut((START_S + 11) * 1000, dict.fromkeys(new, (2, 0))))
+    assert Applied(2, publish=True) == done
+    assert [3, 3, 1] == [len(act.events) for act in begun]
+    assert {START_S + 10} == {version(registry, 2, key.key_id).first_used_at for key in keys}
+    assert {START_S + 10 + 7200} == {version(registry, 1, key.key_id).retire_at for key in keys}
+
+
+def test_an_earlier_first_use_may_be_told_later(registry: Registry, node: FakeNode, rotated: str):
+    new = version(registry, 2, rotated).ordinal
+    node.use(START_S + 50, {new: (1, 0)})
+    other = FakeNode(registry, "n2", to_ms=START_S * 1000)
+    other.send(other.cut((START_S + 31) * 1000, {new: (1, 0)}), START_S + 60)
+    assert START_S + 30 == version(registry, 2, rotated).first_used_at
+    assert START_S + 30 + 7200 == version(registry, 1, rotated).retire_at
 
 
 # --- What is told, and what is not -----------------------------------------------------------------------------------

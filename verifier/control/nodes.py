@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from sqlalchemy import Connection, select
 
 from verifier.control.acting import Act
-from verifier.control.coverage import Gap, Step, is_expected, restarted
+from verifier.control.coverage import Gap, Step, is_expected, known_to_ms, restarted
 from verifier.control.terms import check_id
 from verifier.errors import Conflict, NotFound
 from verifier.registry import nodes, schema
@@ -171,8 +171,9 @@ def expected_nodes(connection: Connection, now_s: int) -> list[Node]:
 
 
 def has_reporting_nodes(connection: Connection, now_s: int) -> bool:
-    """Tell whether a node was heard in the last 10 minutes: without one, no first use would ever be told."""
-    return any(node.last_seen_at >= now_s - REPORTING_WITHIN_S for node in expected_nodes(connection, now_s))
+    """Tell whether a node's usage of the last 10 minutes is known: without one, no first use would ever be told."""
+    known = (known_to_ms(node) for node in expected_nodes(connection, now_s))
+    return any(known_ms is not None and known_ms >= (now_s - REPORTING_WITHIN_S) * 1000 for known_ms in known)
 
 
 def forget(act: Act, name: str) -> Node:

@@ -1,8 +1,9 @@
 """Taking reports of usage into the registry, and keeping what is counted within bounds (docs/usage.md)."""
 
 import ipaddress
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sqlalchemy import select
@@ -27,6 +28,7 @@ GAPS_DAYS = 60
 NODES_DAYS = 60
 REQUESTS_DAYS = 7
 SWEEP_ROWS = 50_000
+FIRST_USES_AT_ONCE = 100  # some milliseconds each
 COUNT_MAX = (1 << 63) - 1
 ENDED = (Verdict.EXPIRED, Verdict.REVOKED)
 
@@ -79,6 +81,9 @@ class UsageReport:
     partial: bool = False
 
 
+FirstUse = tuple[str, int, int]
+
+
 @dataclass(frozen=True, slots=True)
 class Applied:
     """What became of a report.
@@ -88,19 +93,49 @@ class Applied:
         repeated: it had been counted before; nothing changed.
         unknown: versions in it that the registry does not hold (any more).
         publish: an overlap began to run, or a version is no longer watched: a publication is needed.
+        first_uses: (key id, version, second) of first uses that are still to be noted, by :func:`note_first_uses`.
     """
 
     sequence: int
     repeated: bool = False
     unknown: int = 0
     publish: bool = False
+    first_uses: Sequence[FirstUse] = ()
 
 
 # --- A report --------------------------------------------------------------------------------------------------------
 
 
+def take_report(
+    begin: Callable[[], AbstractContextManager[Act]], report: UsageReport, *, full_addresses: bool = False
+) -> Applied:
+    """Apply a report, in one act unless it holds many first uses of successors, which rewrite records.
+
+    Those follow in acts of their own, so that nobody waits for long. If they are interrupted, the next use of these
+    versions counts as their first: an overlap begins later, never earlier.
+
+    Args:
+        begin: begins an act.
+        report: as for :func:`apply_report`.
+        full_addresses: likewise.
+
+    Raises:
+        InvalidInput, Conflict: as :func:`apply_report`.
+    """
+    with begin() as act:
+        applied = apply_report(act, report, full_addresses=full_addresses)
+    publish, left = applied.publish, applied.first_uses
+    while left:
+        with begin() as act:
+            publish |= note_first_uses(act, left[:FIRST_USES_AT_ONCE])
+        left = left[FIRST_USES_AT_ONCE:]
+    return replace(applied, publish=publish, first_uses=())
+
+
 def apply_report(act: Act, report: UsageReport, *, full_addresses: bool = False) -> Applied:
     """Count what a node reports, once: its number moves on in the same transaction as the counts.
+
+    :func:`take_report` does all that a report asks for; this leaves first uses that are too many for one act.
 
     Args:
         act: whose transaction; ``act.now_s`` is when the report came.
@@ -124,27 +159,33 @@ def apply_report(act: Act, report: UsageReport, *, full_addresses: bool = False)
     for gap in step.gaps:
         nodes.add_gap(act.connection, report.node, gap.from_ms, gap.to_ms)
     nodes.usage_began(act.connection, act.now_s)
-    unknown, publish = _count(act, step.node, report)
+    unknown, first_uses = _count(act, step.node, report)
     _note_watched(act, step.node, report, full_addresses)
-    return Applied(report.sequence, unknown=unknown, publish=publish)
+    publish = note_first_uses(act, first_uses[:FIRST_USES_AT_ONCE])
+    return Applied(report.sequence, unknown=unknown, publish=publish, first_uses=first_uses[FIRST_USES_AT_ONCE:])
 
 
-def _count(act: Act, node: Node, report: UsageReport) -> tuple[int, bool]:
-    """Add the counts; return how many versions are unknown, and whether something is to be published."""
+def note_first_uses(act: Act, first_uses: Sequence[FirstUse]) -> bool:
+    """Note first uses of successors, for which overlaps may be waiting; tell whether a publication is needed."""
+    changed = [rotation.first_use(act, *first) for first in first_uses]
+    return any(changed)
+
+
+def _count(act: Act, node: Node, report: UsageReport) -> tuple[int, list[FirstUse]]:
+    """Add the counts; return how many versions are unknown, and the first uses of successors."""
     rows = list(_rows(act, node, report))
     if not rows:
-        return 0, False
+        return 0, []
     connection = act.connection
     # All of a report is counted at its last moment.
     at_s = used_s(node, report.to_ms - 1, act.now_s)
     unknown = usage.load(connection, rows)
     usage.count_days(connection, at_s // DAY_S, at_s // HOUR_S % 24)
     usage.count_hours(connection, at_s // HOUR_S, act.now_s - WINDOW_DAYS * DAY_S)
-    awaited = usage.awaited(connection)
+    first_uses = [(row.key_id, row.number, row.first_at) for row in usage.awaited(connection)]
     usage.move_last_used(connection)
     usage.set_first_used(connection)
-    changed = [rotation.first_use(act, row.key_id, row.number, row.first_at) for row in awaited]
-    return unknown, any(changed)
+    return unknown, first_uses
 
 
 def _rows(act: Act, node: Node, report: UsageReport) -> Iterator[tuple[int, int, int, int | None, int | None]]:

@@ -58,8 +58,7 @@ class Nodes(Handlers):
             watched_lost=request.watched_lost,
             partial=request.partial,
         )
-        with self._desk.acting(self._caller.actor()) as act:
-            applied = usage.apply_report(act, report)
+        applied = usage.take_report(lambda: self._desk.acting(self._caller.actor()), report)
         if applied.publish:
             self._desk.on_publication_due()
         return pb.ReportUsageResponse(applied=applied.sequence)
