@@ -5,17 +5,17 @@ registry knows stay, unless a published one has their place. Everything belongs 
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, delete, exists, insert, or_, select, update
 
 from verifier.control import lifecycle, records
 from verifier.control.acting import Act
 from verifier.control.lifecycle import earliest
 from verifier.control.policy import policy_of
 from verifier.keyring.records import Record
-from verifier.registry import changes, queries, schema
+from verifier.registry import bulk, changes, queries, schema
 from verifier.registry.facts import Key, Version, metadata_text, version_of
 
 AUDITED_MAX = 200
@@ -67,6 +67,10 @@ class Adoption:
         self._clients: dict[str, int] = {}
         self._touched = bytearray()
         self._audited = 0
+        self._fresh = not self._connection.scalar(select(exists().where(_v.ordinal >= 0)))
+        self._policies = bool(self._connection.scalar(
+            select(or_(exists().where(_c.policy.is_not(None)), exists().where(schema.registry.c.policy.is_not(None))))
+        ))  # fmt: skip
 
     def take(self, rows: Sequence[Taken]) -> None:
         """Take some records that differ from the registry's, or that it does not have."""
@@ -142,16 +146,16 @@ class Adoption:
         if not new:
             return {}
         first = changes.reserve(self._connection, "next_key", len(new))
-        rows = [
-            {"ordinal": first + at, "key_id": record.key_id, "created_at": self._published_at, "prefix": self._prefix,
-             "enabled": not record.key_off, **_key_facts(record, clients)}
+        bulk.insert_keys(self._connection, [
+            (first + at, record.key_id, clients[record.client_id], not record.key_off, self._published_at,
+             record.key_end, " ".join(record.scopes), " ".join(record.rules), metadata_text(record.metadata),
+             self._prefix, None, None)
             for at, record in enumerate(new)
-        ]  # fmt: skip
-        self._connection.execute(insert(schema.keys), rows)
-        self.tally.keys_added += len(rows)
-        for row in rows:
-            self._remember_number(row["ordinal"], 0)
-        return {row["key_id"]: row["ordinal"] for row in rows}
+        ])  # fmt: skip
+        self.tally.keys_added += len(new)
+        for at, record in enumerate(new):
+            self._remember_number(first + at, record.version)
+        return {record.key_id: first + at for at, record in enumerate(new)}
 
     def _update_key(self, row: Any, record: Record, clients: Mapping[str, int]) -> None:
         values = _key_facts(record, clients) if self._remember_number(row.ordinal, record.version) else {}
@@ -178,8 +182,10 @@ class Adoption:
     def _take_versions(
         self, rows: Sequence[Taken], keys: Mapping[str, int], new: set[str], clients: Mapping[str, int]
     ) -> None:
-        there = _Present(self._connection, rows, keys, new)
-        added = []
+        # Nothing was there before: what is there now was published, and no two of that have anything in common.
+        there = _Present(self._connection, [] if self._fresh else rows, keys, new)
+        plain: list[tuple[Any, ...]] = []
+        added: list[dict[str, Any]] = []
         for tag, stored, record in rows:
             place = keys[record.key_id], record.version
             same = there.by_tag.get(tag)
@@ -194,23 +200,30 @@ class Adoption:
             if occupant is not None:
                 self._move(occupant, there)
             version = _version_of(tag, record, self._published_at, self._act.now_s)
-            added.append({**asdict(version), "key_ordinal": place[0], "record": stored})
+            if version.superseded_at is None and version.revoked_at is None:
+                plain.append((version.ordinal, tag, stored, *place, version.issued_at, version.not_before,
+                              version.expires_at, None))  # fmt: skip
+            else:
+                facts = {name: getattr(version, name) for name in Version.__slots__}
+                added.append({**facts, "key_ordinal": place[0], "record": stored})
             # A lone version whose client keeps its ordinal: its record stays as it was published, byte for byte.
             alone = record.version == 1 and record.superseded_at is None and not record.watch
-            if not alone or record.key_id not in new or clients[record.client_id] != record.client_ordinal:
+            same_client = clients[record.client_id] == record.client_ordinal
+            if not (alone and same_client and record.key_id in new) or self._policies:
                 self._touch(place[0])
             self._audit("version_added", key_id=record.key_id, version=record.version)
+        bulk.insert_versions(self._connection, plain)
         if added:
             self._connection.execute(insert(schema.versions), added)
-            self.tally.versions_added += len(added)
+        self.tally.versions_added += len(plain) + len(added)
 
     def _change(self, before: Version, record: Record) -> None:
         after = _adopted(before, record, self._act.now_s)
         if before.revoked_at is None and after.revoked_at is not None:
             self.tally.revoked += 1
             self._audit("revoked", key_id=record.key_id, version=record.version)
-        old, values = asdict(before), asdict(after)
-        values = {name: value for name, value in values.items() if value != old[name]}
+        facts = ((name, getattr(after, name)) for name in Version.__slots__)
+        values = {name: value for name, value in facts if value != getattr(before, name)}
         if values:
             changes.update_version(self._connection, before.ordinal, **values)
             self.tally.versions_changed += 1

@@ -17,7 +17,7 @@ from verifier.control.progress import Progress, silent
 from verifier.errors import Conflict, NotFound
 from verifier.keyring.builder import PEPPERS_MAX
 from verifier.keyring.records import HEAD_BYTES, TAG_BYTES
-from verifier.registry import bases, bulk, changes, queries, schema, tombstones
+from verifier.registry import bases, bulk, changes, queries, retagging, schema, tombstones
 
 AT_ONCE = 10_000
 
@@ -140,20 +140,15 @@ def pepper_values(names: Sequence[str], peppers: Peppers) -> list[bytes]:
 
 
 def _relayer_versions(connection: Connection, layers: Sequence[bytes], progress: Progress) -> int:
-    v = schema.versions.c
-    change = update(schema.versions).where(v.ordinal == bindparam("at")).values(
-        tag=bindparam("new_tag"), record=bindparam("new_record")
-    )  # fmt: skip
-    total, done, after = queries.ordinals(connection)[0], 0, -1
-    query = select(v.ordinal, v.tag, v.record).order_by(v.ordinal).limit(AT_ONCE)
-    while page := connection.execute(query.where(v.ordinal > after)).all():
-        moved = relayered(b"".join(row.tag for row in page), layers)
-        rows = []
-        for at, row in enumerate(page):
-            tag = moved[TAG_BYTES * at : TAG_BYTES * (at + 1)]
-            rows.append({"at": row.ordinal, "new_tag": tag, "new_record": tag[HEAD_BYTES:] + row.record[HEAD_BYTES:]})
-        connection.execute(change, rows)
-        after, done = page[-1].ordinal, done + len(page)
+    total, done = queries.ordinals(connection)[0], 0
+    for page in retagging.pages(connection, AT_ONCE):
+        moved = relayered(b"".join(tag for _, tag, _ in page), layers)
+        tags = [moved[at : at + TAG_BYTES] for at in range(0, len(moved), TAG_BYTES)]
+        retagging.set_tags(connection, [
+            (tag, tag[HEAD_BYTES:] + record[HEAD_BYTES:], ordinal)
+            for tag, (ordinal, _, record) in zip(tags, page, strict=True)
+        ])  # fmt: skip
+        done += len(page)
         progress("rekey", done, total)
     return done
 
