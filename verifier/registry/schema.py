@@ -21,6 +21,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    and_,
     false,
 )
 
@@ -66,6 +67,8 @@ registry = Table(
     Column("policy", Text),  # JSON, for keys whose client and self say nothing
     Column("usage_since", BigInteger),  # when the first report of usage came
     Column("events_to", BigInteger),  # events of the clock were emitted up to this second
+    Column("events_until", BigInteger),  # those up to this one are being emitted, key by key; NULL: none
+    Column("events_place", BigInteger),  # and this was the last key
 )
 
 prefixes = Table(
@@ -283,6 +286,11 @@ for _column in (versions.c.not_before, versions.c.superseded_at, versions.c.reti
     _sparse(f"versions_{_column.name}", _column)
 _sparse("keys_expires_at", keys.c.expires_at)
 _sparse("keys_due_at", keys.c.due_at)
+# Which policies there are, and the windows that nothing but a person or the schedule ends.
+_sparse("clients_policy", clients.c.policy)
+_sparse("keys_policy", keys.c.policy)
+_open_ended = and_(versions.c.superseded_at.is_not(None), versions.c.retire_at.is_(None))
+Index("versions_open_ended", versions.c.key_ordinal, sqlite_where=_open_ended, postgresql_where=_open_ended)
 Index("dirty_change", dirty.c.change)
 _off = clients.c.enabled.is_(False)
 Index("clients_off", clients.c.ordinal, sqlite_where=_off, postgresql_where=_off)

@@ -42,6 +42,8 @@ def _add_columns() -> None:
             sa.Column("policy", sa.Text),
             sa.Column("usage_since", sa.BigInteger),
             sa.Column("events_to", sa.BigInteger),
+            sa.Column("events_until", sa.BigInteger),
+            sa.Column("events_place", sa.BigInteger),
         ],
         "clients": [sa.Column("policy", sa.Text)],
         "keys": [sa.Column("due_at", sa.BigInteger)],
@@ -170,9 +172,14 @@ def _add_node_tables() -> None:
 
 def _add_indexes() -> None:
     sparse = [("versions", name) for name in ("not_before", "superseded_at", "retire_at", "expires_at")]
-    for table, name in [*sparse, ("keys", "expires_at"), ("keys", "due_at")]:
+    sparse += [("keys", "expires_at"), ("keys", "due_at"), ("clients", "policy"), ("keys", "policy")]
+    for table, name in sparse:
         there = sa.column(name).is_not(None)
         op.create_index(f"{table}_{name}", table, [name], sqlite_where=there, postgresql_where=there)
+    open_ended = sa.and_(sa.column("superseded_at").is_not(None), sa.column("retire_at").is_(None))
+    op.create_index(
+        "versions_open_ended", "versions", ["key_ordinal"], sqlite_where=open_ended, postgresql_where=open_ended
+    )
     off = sa.column("enabled", sa.Boolean).is_(False)
     op.create_index("clients_off", "clients", ["ordinal"], sqlite_where=off, postgresql_where=off)
     op.create_index("dirty_change", "dirty", ["change"])
