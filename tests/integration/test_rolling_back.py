@@ -1,25 +1,18 @@
 """Going back and holding: what is served is the content of then with the denials of now, until somebody resumes."""
 
 import json
-import random
 import shutil
-import tempfile
-from dataclasses import replace
-from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from sqlalchemy import select, update
 
-from tests.integration.test_deltas import STEPS, World, built_anew, edit, issue, rotate, state_of
+from tests.integration.test_deltas import built_anew, edit, issue, rotate, state_of
 from tests.support.databases import back_up
 from tests.support.homes import add_keys, make_home
 from tests.support.served import manifest_of, served, told
 from verifier.control import clients, holding, keys, publishing, reconciling, reinstating, rekeying, revoking, rotation
 from verifier.control.acting import Actor, acting
 from verifier.control.keys import KeyUpdate
-from verifier.control.lifecycle import earliest
 from verifier.control.policy import FIXED
 from verifier.control.publishing import publish
 from verifier.control.rolling_back import compare_with_registry, roll_back
@@ -62,6 +55,10 @@ def refused(code, function, *arguments, **options):
         function(*arguments, **options)
     assert code == caught.value.code
     return caught.value
+
+
+def revocation(record):
+    return record.revoked, record.reason
 
 
 def verdict(home, token):
@@ -176,97 +173,6 @@ def test_a_restored_database(any_home):
     assert before == told(home)
 
 
-def denials(record):
-    return record.revoked, record.reason, record.key_off
-
-
-def expected_view(then, now, drop_newer):
-    """Say by the rule, in plain data, what is served of each version while the store is held."""
-    view = {}
-    for name, present in now.items():
-        if name not in then:
-            view[name] = present
-            if drop_newer and not present.revoked:
-                view[name] = replace(present, revoked=True, reason=RevocationReason.UNSPECIFIED)
-            continue
-        old = then[name]
-        view[name] = replace(
-            old, revoked=present.revoked, reason=present.reason, key_off=present.key_off,
-            own_end=earliest(old.own_end, present.own_end), key_end=earliest(old.key_end, present.key_end),
-            expires_at=earliest(old.expires_at, present.own_end, present.key_end),
-        )  # fmt: skip
-    return view
-
-
-def of_registry(home):
-    """Return what the registry would publish, by key id and number, and the clients that are off."""
-    from verifier.keyring.records import decode_record
-
-    records, off, *_ = built_anew(home)
-    decoded = [decode_record(head, record)[1] for head, record in records.items()]
-    return {(record.key_id, record.version): record for record in decoded}, off
-
-
-HELD_STEPS = [*STEPS, "own end", "own end later", "key end"]
-
-
-class HeldWorld(World):
-    """A world in which ends move, too."""
-
-    def step(self, what):
-        ends = {
-            "own end": {"expires_at": NOW + self.choose([1000, 2000, 3000])},
-            "own end later": {"expires_at": NOW + 9000, "extend": True},
-            "key end": {"key_expires_at": NOW + self.choose([1500, 2500]), "extend": True},
-        }
-        if what not in ends:
-            super().step(what)
-            return
-        try:
-            edit(self.home, keys.update_key, self.key(), KeyUpdate(**ends[what]))
-        except VerifierError as error:
-            assert error.exit_code in {2, 4}
-
-
-@settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck))
-@given(
-    before=st.lists(st.lists(st.sampled_from(HELD_STEPS), min_size=1, max_size=3), min_size=1, max_size=3),
-    after=st.lists(st.lists(st.sampled_from(HELD_STEPS), min_size=1, max_size=3), min_size=1, max_size=3),
-    seed=st.integers(0, 999), rebase=st.booleans(), drop_newer=st.booleans(),
-)  # fmt: skip
-def test_what_is_held_is_then_with_the_denials_of_now(quick_path, before, after, seed, rebase, drop_newer):
-    folder = Path(tempfile.mkdtemp(dir=quick_path))
-    world = HeldWorld(folder / "home", random.Random(seed).choice)
-    home = world.home
-    for what in before[0]:
-        world.step(what)
-    goal = publish(home).revision
-    then, _ = told(home)
-    for burst in before[1:]:
-        for what in burst:
-            world.step(what)
-        publish(home, allow_drop=True, rebase=rebase)
-    roll_back(home, goal, drop_newer=drop_newer, allow_drop=True)
-    for burst in [[], *after]:
-        for what in burst:
-            world.step(what)
-        if burst:
-            receipt = publish(home, held_ok=True, allow_drop=True)
-            assert (True, goal) == (receipt.manifest.held, receipt.manifest.content_of)
-            assert 0 == state_of(home).pending_changes
-        now, off = of_registry(home)
-        view, view_off = told(home)
-        assert then.keys() <= view.keys()  # nothing turns UNKNOWN
-        assert expected_view(then, now, drop_newer) == view
-        assert off == view_off
-        manifest = manifest_of(home)
-        assert (len(view), manifest_of(home, goal).base.sha256) == (manifest.records, manifest.base.sha256)
-        assert all(record.own_end is None or record.expires_at <= record.own_end for record in view.values())
-    publish(home, resume=True, allow_drop=True)
-    assert built_anew(home) == served(home)
-    shutil.rmtree(folder)
-
-
 def test_resuming_gives_the_bytes_of_a_store_that_was_never_held(home, quick_path):
     publish(home)
     ids = add_keys(home, 2)
@@ -296,7 +202,7 @@ def test_newer_keys_are_refused_if_asked_and_come_back(home):
     receipt = roll_back(home, 1, drop_newer=True)
     assert 1 == receipt.difference.lost
     records, _ = told(home)
-    assert (True, RevocationReason.UNSPECIFIED) == denials(records[newer.key.key_id, 1])[:2]
+    assert (True, RevocationReason.UNSPECIFIED) == revocation(records[newer.key.key_id, 1])
     assert RevocationReason.SUPERSEDED == records[revoked.key_id, 1].reason
     assert Verdict.REVOKED == verdict(home, newer.token)
     later = issue(home)

@@ -36,8 +36,13 @@ def served(home: Home, revision: int | None = None):
     return contents(keyrings_of(home, manifest_of(home, revision)))
 
 
+def decoded(content):
+    """Return what contents say of each version, by key id and number, and the clients that are off."""
+    records, off, *_ = content
+    said = [decode_record(head, record)[1] for head, record in records.items()]
+    return {(record.key_id, record.version): record for record in said}, off
+
+
 def told(home: Home, revision: int | None = None):
-    """Return what a publication says of each version, by key id and number, and the clients that are off."""
-    records, off, *_ = served(home, revision)
-    decoded = [decode_record(head, record)[1] for head, record in records.items()]
-    return {(record.key_id, record.version): record for record in decoded}, off
+    """Return what a publication says of each version, and the clients that are off, as :func:`decoded`."""
+    return decoded(served(home, revision))

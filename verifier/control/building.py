@@ -32,6 +32,9 @@ Rows = Mapping[bytes, bytes]  # record by tag head
 class Compaction:
     """When a delta has grown so large or old that a new base is built instead.
 
+    A publication takes some 10 us for each record of its delta, and a new base takes nodes seconds and the store its
+    size again, for as long as old publications are kept.
+
     Attributes:
         records_min: up to so many records a delta is never too large.
         share: of the base's records, from which on it is, 0 to 1.
@@ -39,14 +42,18 @@ class Compaction:
         age_s: age of the base, in seconds; of no weight as long as nothing changed since.
     """
 
-    records_min: int = 100_000
-    share: float = 0.05
+    records_min: int = 50_000
+    share: float = 0.01
     bytes_max: int = 256 << 20
     age_s: int = 30 * 86_400
 
     def records_max(self, base: KeyringDescription) -> int:
         """Return how many records a delta on this base may have."""
         return max(self.records_min, int(self.share * base.records))
+
+
+# For those who cannot wait for a new base, as with a revocation; somebody else builds it in time.
+NO_COMPACTION = Compaction(records_min=1 << 62, bytes_max=1 << 62, age_s=1 << 62)
 
 
 @dataclass(frozen=True, slots=True)

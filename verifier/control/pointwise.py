@@ -69,11 +69,12 @@ class Outlook:
 
 def changed_records(before: Side, after: Side) -> Iterator[tuple[bytes, bytes | None, bytes | None]]:
     """Yield what differs as (tag head, record before, record after), None for no record."""
-    for head in before.rows.keys() | after.rows.keys():
-        if before.rows.get(head) != after.rows.get(head):
-            old, new = before.record(head), after.record(head)
-            if old != new:
-                yield head, old, new
+    was = before.rows.get
+    heads = [head for head, record in after.rows.items() if was(head) != record]
+    for head in (*heads, *(before.rows.keys() - after.rows.keys())):
+        old, new = before.record(head), after.record(head)
+        if old != new:
+            yield head, old, new
 
 
 def compare_on_base(
