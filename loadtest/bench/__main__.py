@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from loadtest.bench import cpu, latency, load, lookup, memory, publish, swap, usage
+from loadtest.bench import cpu, latency, load, lookup, memory, publish, revocation, swap, usage
 from loadtest.bench.driving import CORES
 from loadtest.bench.plan import Plan
 from loadtest.bench.report import Row, machine, markdown, print_rows, write_docs, write_json
@@ -23,6 +23,7 @@ PARTS: dict[str, Callable[[Plan], list[Row]]] = {
     "memory": memory.measure,
     "load": load.measure,
     "swap": swap.measure,
+    "revocation": revocation.measure,
     "usage": usage.measure,
 }
 
@@ -39,7 +40,7 @@ PARTS: dict[str, Callable[[Plan], list[Row]]] = {
 @click.option("--docs", is_flag=True, help="Put the run into docs/benchmarks.md, too.")
 def main(parts: tuple[str, ...], keys: int, quick: bool, rounds: int | None, seconds: float | None, peers: str,
          json_file: Path, docs: bool) -> None:
-    """Measure the named parts, or all: publish size lookup cpu latency memory load swap usage.
+    """Measure the named parts, or all: publish size lookup cpu latency memory load swap revocation usage.
 
     Exit code 1 when a budget was missed.
     """

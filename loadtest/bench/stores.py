@@ -1,4 +1,4 @@
-"""Stores to measure with, made by the real command line and kept under ``build/loadtest/stores/<keys>/``."""
+"""Stores to measure with, made by the real command line and kept under ``build/loadtest/``."""
 
 import json
 import os
@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from loadtest.bench.tools import BUILD, ROOT
+from verifier.registry.schema import SCHEMA
 
-STORES = BUILD / "stores"
+STORES = BUILD / f"stores-{SCHEMA}"  # those of an older format could not be opened
 CLIENT = "acme"
 SCOPES = "read,trade"
 REDIS_VALUE_BYTES = 60
