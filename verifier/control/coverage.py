@@ -4,9 +4,9 @@ Reports of a node are numbered, in one series for each run of its process (its e
 order; so counts can be late or, when the process is killed, missing, but never twice. What is missing is known: from
 the end of the last report that came to the beginning of the next process's first one lies a gap.
 
-Clocks: a report's times are the node's. Where its clock runs ahead, coverage is taken back by as much, and never
-reaches past the moment at which the node was heard last; where it runs behind, a use is dated forward. An error in
-what is known of a clock therefore falls on the safe side: usage is known until earlier, and uses are later.
+Clocks: a report's times are the node's. Coverage is corrected by what its clock is known to be wrong, and never reaches
+past the moment at which the node was heard last. A use is dated forward where the clock runs behind, but never back:
+rather later than it was.
 """
 
 from dataclasses import dataclass, replace
@@ -21,7 +21,7 @@ CLOCK_SLACK_MS = 2_000  # how exactly a node's clock is known, at worst
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """A time for which a node's usage is not known, by our clock: rather too long than too short."""
+    """A time for which a node's usage is not known, by our clock."""
 
     from_ms: int
     to_ms: int
@@ -64,7 +64,7 @@ def known_to_ms(node: Node) -> int | None:
     """Return until when a node's usage is known, None when it never reported any."""
     if node.usage_to_ms is None:
         return None
-    return min(node.usage_to_ms - max(0, node.clock_skew_ms or 0), node.last_seen_at * 1000)
+    return min(node.usage_to_ms - (node.clock_skew_ms or 0), node.last_seen_at * 1000)
 
 
 def used_s(node: Node, moment_ms: int, now_s: int) -> int:
@@ -136,7 +136,7 @@ def advanced(node: Node, span: Span, now_s: int) -> Step:
     known_ms = node.usage_to_ms
     if known_ms is not None and begin_ms > known_ms and not (is_doubtful and span.epoch == node.usage_epoch):
         skew_ms = node.clock_skew_ms or 0
-        gaps = (*gaps, Gap(known_ms - max(0, skew_ms), begin_ms - min(0, skew_ms)))
+        gaps = (*gaps, Gap(known_ms - skew_ms, begin_ms - skew_ms))
     if known_ms is None or begin_ms > known_ms or span.epoch != node.usage_epoch:
         known_ms = begin_ms
     after = replace(
