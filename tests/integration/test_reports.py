@@ -1,5 +1,6 @@
 """A node's reports over real sockets: exact counts, whatever fails on the way, and what the control plane sees."""
 
+import ipaddress
 import threading
 import time
 from collections.abc import Iterator
@@ -8,12 +9,16 @@ from typing import Any
 
 import grpc
 import pytest
+from cryptography import x509
 
+from tests.support.certificates import Authority
 from tests.support.control_plane import ControlPlane
 from tests.support.image import REVOKED, WATCH, Facts
 from tests.support.node import RunningNode, until
 from tests.support.publications import Stocked, flip, native
+from verifier.cli.config import find_problems
 from verifier.errors import InvalidInput
+from verifier.server.settings import read_settings
 from verifier.serving.keyring import Keyring
 from verifier.v1 import verifier_pb2, verifier_pb2_grpc
 
@@ -233,6 +238,21 @@ def test_the_token_is_sent_read_anew_and_never_logged(stocked: Stocked, tmp_path
         assert token not in "".join(node.text)
 
 
+def test_reports_over_tls_with_certificates_of_both_sides_that_are_replaced(stocked: Stocked, tmp_path: Path):
+    ours, theirs, strangers = (Authority(tmp_path, name) for name in ("node-ca", "control-ca", "stranger-ca"))
+    chain, key = theirs.issue("server", "control", x509.IPAddress(ipaddress.ip_address("127.0.0.1")))
+    credentials = grpc.ssl_server_credentials([(key.read_bytes(), chain.read_bytes())], ours.path.read_bytes(), True)
+    cert, private = strangers.issue("node", "n1")
+    with ControlPlane(credentials=credentials) as control, reporting(
+        stocked, control, "--report-ca", str(theirs.path), "--report-cert", str(cert), "--report-key", str(private)
+    ) as node:
+        assert node.wait_for("reports fail", report="status")["code"] == "UNAVAILABLE"
+        node.verify(GOOD)
+        ours.issue("node", "n1")
+        until(lambda: control.counts.get(10) == (1, 0), 20)
+        assert node.wait_for("reports are taken again", report="status")
+
+
 def test_without_report_to_nothing_is_counted_or_imported(stocked: Stocked):
     with RunningNode(stocked.home.folder) as node:
         node.wait_for("serving")
@@ -249,6 +269,33 @@ def test_stopping_is_bounded_when_nobody_listens(stocked: Stocked, control: Cont
         node.process.terminate()
         assert node.process.wait(12) == 0
         assert node.wait_for("the last counts of usage were not taken")
+
+
+@pytest.mark.parametrize(("problem", "flags"), [
+    ("need TLS", {"report_to": "control.example:50052"}),
+    ("need TLS", {"report_to": "10.0.0.1:50052"}),
+    ("belong together", {"report_to": "127.0.0.1:50052", "report_ca": "system", "report_key": "key.pem"}),
+    ("needs TLS", {"report_to": "127.0.0.1:50052", "report_cert": "cert.pem", "report_key": "key.pem"}),
+    ("cannot read", {"report_to": "127.0.0.1:50052", "report_token_file": "missing"}),
+    ("", {"report_to": "127.0.0.1:50052"}),
+    ("", {"report_to": "[::1]:50052"}),
+    ("", {"report_to": "unix:control.sock"}),
+    ("", {"report_to": "control.example:50052", "report_ca": "system"}),
+    ("", {"report_to": "control.example:50052", "report_plaintext": "allow"}),
+])
+def test_settings_that_would_send_tokens_in_clear_or_cannot_work_are_found(problem: str, flags: dict[str, str]):
+    problems = [text for text in find_problems(read_settings(flags, {})) if text.startswith("reports: ")]
+    assert bool(problem) == bool(problems)
+    assert problem in "".join(problems)
+
+
+@pytest.mark.parametrize("flags", [
+    {"report_to": "control"}, {"report_to": "127.0.0.1:0"}, {"node_name": "a b"}, {"node_name": "n" * 65},
+    {"report_interval": "30s"}, {"report_interval": "0"}, {"report_plaintext": "yes"},
+])
+def test_values_that_are_not_accepted(flags: dict[str, str]):
+    with pytest.raises(InvalidInput):
+        read_settings(flags, {})
 
 
 # --- In-process ------------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from verifier.reporting.backlog import Backlog
 
 MOST = (1 << 32) - 1
 BEGAN_MS = 1_000
+FULL_ROWS, FULL_WATCHED = backlog.ROWS_MAX, backlog.WATCHED_MAX
 uses = st.dictionaries(st.integers(0, 9), st.tuples(st.integers(0, 4) | st.just(MOST), st.integers(0, 3)), max_size=8)
 
 
@@ -172,3 +173,17 @@ def test_an_answer_about_other_reports_changes_nothing():
     reports.next(2_000)
     assert not reports.acknowledge(0)
     assert reports.next(9_000) is reports.next(9_999)
+
+
+def test_a_full_report_fits_into_a_message_of_grpc():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(backlog, "ROWS_MAX", FULL_ROWS)
+        patch.setattr(backlog, "WATCHED_MAX", FULL_WATCHED)
+        patch.setattr(backlog, "WATCHED_KEPT_MAX", FULL_WATCHED)
+        reports = Backlog("n" * 64, MOST << 32, 1 << 40)
+        reports.add([Uses([(MOST - FULL_ROWS - 9 + number, MOST, MOST) for number in range(FULL_ROWS + 9)])], 1 << 41)
+        reports.add_watched([(MOST, 12, 1 << 33, bytes(range(16)))] * FULL_WATCHED, 0)
+        report = reports.next(1 << 41)
+    assert report is not None and report.partial
+    assert (FULL_ROWS, FULL_WATCHED) == (len(report.ordinals), len(report.watched))
+    assert report.ByteSize() < 2 << 20  # of the 4 MiB that gRPC takes by default

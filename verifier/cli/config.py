@@ -91,6 +91,11 @@ def find_problems(sourced: Sourced) -> list[str]:
             problems.append(f"listen: the folder of {address} cannot be written")
     if settings.metrics != OFF and settings.metrics in settings.listen and not settings.metrics.endswith(":0"):
         problems.append(f"metrics: {settings.metrics} is also an address for calls")
+    if settings.report_to is not None:
+        from verifier.reporting.link import Link
+        from verifier.server.reports import target_of
+
+        attempt("reports", lambda: Link(target_of(settings)).metadata())
     return problems
 
 

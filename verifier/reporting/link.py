@@ -2,6 +2,7 @@
 
 import ipaddress
 import json
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -87,18 +88,38 @@ class Link:
     Args:
         target: where it is.
 
+    Attributes:
+        stub: makes calls; take it anew for each.
+
     Raises:
         Unavailable: a file of the TLS settings cannot be read.
     """
 
     def __init__(self, target: Target) -> None:
         self._target = target
-        credentials = _credentials(target)
+        self._lock = threading.Lock()
+        self._files = _files(target)
+        self._connect()
+
+    def _connect(self) -> None:
+        credentials = _credentials(self._target, self._files)
         if credentials is None:
-            self._channel = grpc.insecure_channel(target.address, OPTIONS)
+            self._channel = grpc.insecure_channel(self._target.address, OPTIONS)
         else:
-            self._channel = grpc.secure_channel(target.address, credentials, OPTIONS)
+            self._channel = grpc.secure_channel(self._target.address, credentials, OPTIONS)
         self.stub: Any = node_pb2_grpc.NodeServiceStub(self._channel)  # type: ignore[no-untyped-call]
+
+    def renew(self) -> None:
+        """Connect anew if certificates or key were replaced; to be called when a call has failed."""
+        with self._lock:
+            try:
+                files = _files(self._target)
+            except Unavailable:
+                return
+            if files != self._files:
+                self._files = files
+                self._channel.close()
+                self._connect()
 
     def metadata(self) -> list[tuple[str, str]]:
         """Return what goes with each call: the token, if there is one.
@@ -116,12 +137,18 @@ class Link:
         self._channel.close()
 
 
-def _credentials(target: Target) -> grpc.ChannelCredentials | None:
-    if target.ca is None:
-        return None
-    roots = None if target.ca == SYSTEM else _read(Path(target.ca))
-    chain = None if target.cert is None else _read(target.cert)
-    return grpc.ssl_channel_credentials(roots, None if target.key is None else _read(target.key), chain)
+Files = tuple[bytes | None, bytes | None, bytes | None]
+
+
+def _files(target: Target) -> Files:
+    """Read trusted certificates, key and certificate."""
+    ca = None if target.ca in (None, SYSTEM) else Path(str(target.ca))
+    roots, key, chain = (None if path is None else _read(path) for path in (ca, target.key, target.cert))
+    return roots, key, chain
+
+
+def _credentials(target: Target, files: Files) -> grpc.ChannelCredentials | None:
+    return None if target.ca is None else grpc.ssl_channel_credentials(*files)
 
 
 def _read(path: Path) -> bytes:

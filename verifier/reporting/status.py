@@ -77,6 +77,7 @@ class StatusReporter:
             answer = self._link.stub.ReportStatus(request, timeout=timeout_s, metadata=self._link.metadata())
             round_trip_s = time.monotonic() - started
         except Exception as error:
+            self._link.renew()
             return self._attempts.failed(fault_of(error))
         self._attempts.succeeded()
         self._compare(request.clock, round_trip_s, answer.clock)

@@ -115,6 +115,7 @@ class UsageReporter:
             answer = call.result()
         except Exception as error:
             fault = fault_of(error)
+            self._link.renew()
             if fault.applied is not None:
                 self._backlog.resume_after(fault.applied)
             self._retry_at = time.monotonic() + self._attempts.failed(fault)
