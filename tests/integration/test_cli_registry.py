@@ -1,4 +1,4 @@
-"""The commands that change the registry, as programs."""
+"""The commands that change the registry: what they did when they were first released, they still do."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.acts import act
+from tests.support.cli import cli
 from verifier import tokens
 from verifier.control import directory
 from verifier.control.founding import found
@@ -26,15 +26,17 @@ Run = Callable[..., Result]
 
 
 @pytest.fixture
-def run(verifier_command: Run, tmp_path: Path) -> Run:
-    """Run a command on a home that has the client ``acme``."""
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run a command on a home that has the client ``acme``, in this process: starting a program takes longer."""
 
     def on_home(*arguments: str | Path) -> Result:
-        return verifier_command("--store", tmp_path / "home", *arguments)
+        done = cli("--store", tmp_path / "home", *arguments)
+        return Result(arguments, done.code, done.out, done.err)
 
+    for name in ("STORE", "REGISTRY", "ADMIN", "DROP_LIMIT"):
+        monkeypatch.delenv(f"VERIFIER_{name}", raising=False)
     found(Home(tmp_path / "home"))
-    with open_registry(Home(tmp_path / "home")) as registry:
-        act(registry, directory.create_client, "acme")
+    assert on_home("client", "create", "acme").returncode == 0
     return on_home
 
 
