@@ -37,6 +37,13 @@ class View:
         *,
         probe: bool = False,
     ) -> Answer: ...
+    def verify_at(
+        self,
+        token: str | bytes,
+        second_s: int,
+        required_scopes: Sequence[str] = (),
+        client_address: str | None = None,
+    ) -> Answer: ...
     def verify_batch(
         self,
         tokens: Sequence[str | bytes],

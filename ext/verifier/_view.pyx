@@ -258,6 +258,21 @@ cdef class View:
         count_answer(self.counts, &request, &answer, now_s)
         return answer_of(&answer, self.view.revision, staleness_ms)
 
+    def verify_at(self, token, int64_t second_s, required_scopes=(), client_address=None) -> Answer:
+        """Judge one token as `verify` does, but at a given second since 1970; nothing is counted.
+
+        Arguments and errors as for `verify`.
+        """
+        cdef request_t request
+        cdef answer_t answer
+        cdef int64_t staleness_ms = staleness_of(&self.view)
+        required_scopes = held(required_scopes)
+        set_key(&request, token)
+        set_conditions(&request, required_scopes, client_address)
+        request.probe = True
+        judge(&self.view, &request, second_s, &answer)
+        return answer_of(&answer, self.view.revision, staleness_ms)
+
     def verify_batch(self, tokens, required_scopes=(), client_address=None, *, bint probe=False) -> list:
         """Judge many tokens at the same second, overlapping their lookups.
 
