@@ -1,6 +1,7 @@
 """What the operators' API works with: one store folder, its registry, its peppers, and one shared publisher."""
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -28,6 +29,7 @@ class Desk:
         store: where publications are.
         board: takes the reports of nodes.
         stopping: set when nobody is to wait for nodes any more.
+        on_waited: told how long an act waited for its turn, in seconds.
         on_publication_due: called when a publication is needed that no caller waits for, as after a first use.
 
     Args:
@@ -47,6 +49,7 @@ class Desk:
         self.store = Store(home.store)
         self.board = NodeBoard(self.registry)
         self.stopping = threading.Event()
+        self.on_waited: Callable[[float], None] = lambda waited_s: None
         self.on_publication_due: Callable[[], None] = lambda: None
         self._secrets = Secrets(home.secrets)
         # Writers of one process queue here, where waking up costs nothing; a database lets them poll.
@@ -54,9 +57,11 @@ class Desk:
         self._forgotten_at = 0
 
     @contextmanager
-    def acting(self, actor: Actor) -> Iterator[Act]:
+    def acting(self, actor: Actor, now_s: int | None = None) -> Iterator[Act]:
         """Begin an act, as :func:`verifier.control.acting.acting`."""
-        with self._writing, acting(self.registry, actor) as act:
+        asked = time.monotonic()
+        with self._writing, acting(self.registry, actor, now_s) as act:
+            self.on_waited(time.monotonic() - asked)
             yield act
             if act.now_s - self._forgotten_at >= FORGET_EACH_S:
                 replay.forget(act.connection, act.now_s)

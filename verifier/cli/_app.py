@@ -35,6 +35,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "identity": ("identity", "Who may use the operators' API, and in which role."),
     "secrets": ("secrets", "Peppers, the signing key, and the keys that nodes trust."),
     "serve": ("serve", "Answer Verify, and follow the store."),
+    "control": ("control",
+                "Run a control plane: the operators' API, reports of nodes, and what is due by the clock."),
     "check": ("check", "Verify tokens read from standard input, one a line."),
     "status": ("status", "Ask a node what it serves, and what it refused."),
     "keyring": ("keyring", "Look into keyring files and verify them."),
