@@ -13,8 +13,9 @@ from verifier.control.acting import Actor, acting
 from verifier.control.founding import found
 from verifier.control.nodes import StatusReport, report_status
 from verifier.control.usage import Applied, UsageReport, WatchedUse, apply_report
-from verifier.registry import changes, schema
+from verifier.registry import changes, queries, schema
 from verifier.registry.database import Registry, open_registry
+from verifier.registry.facts import Version
 from verifier.store.home import Home
 
 START_S = 1_700_000_000  # a Tuesday, 22:13:20 UTC
@@ -140,3 +141,27 @@ class FakeNode:
 def watched(ordinal: int, verdict: int, at_s: int, address: str = "") -> WatchedUse:
     """Return a watched call; the address as text."""
     return WatchedUse(ordinal, int(verdict), at_s, ip_address(address).packed if address else b"")
+
+
+def rows(registry: Registry, table: Any, *columns: str) -> list[tuple[Any, ...]]:
+    """Return columns of all rows of a table, sorted."""
+    with registry.read() as connection:
+        found = connection.execute(select(*(table.c[name] for name in columns)))
+        return sorted(tuple(row) for row in found)
+
+
+def counts(registry: Registry) -> list[tuple[Any, ...]]:
+    """Return version, day, valid, refused and hours of all rows of usage."""
+    return rows(registry, schema.usage, "version_ordinal", "day", "valid", "refused", "hours")
+
+
+def put(registry: Registry, *versions: dict[str, Any], **values: Any) -> list[int]:
+    """Do what :func:`put_key` does."""
+    with registry.write() as connection:
+        return put_key(connection, *versions, **values)
+
+
+def version(registry: Registry, number: int = 1, key_id: str = "k") -> Version:
+    """Return a version."""
+    with registry.read() as connection:
+        return queries.find_key(connection, key_id).versions[number - 1]
