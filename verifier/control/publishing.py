@@ -24,6 +24,7 @@ from verifier.registry.database import Registry
 from verifier.registry.intents import Base, Outcome
 from verifier.store.home import Home
 from verifier.store.manifest import Manifest, TombstoneFile, time_text
+from verifier.store.signing import signer_of
 
 __all__ = ["Compaction", "DropGuard", "Receipt", "keyrings_of", "publish"]
 
@@ -108,7 +109,7 @@ class Wish:
         dry_run: only tell what it would do.
         examples_max: how many changes to name.
         dormant: count as widened what is not active, too.
-        resign: even if nothing changed, for another signature.
+        resign: even if nothing changed, as the signing key is another one now.
     """
 
     allow_drop: bool = False
@@ -155,7 +156,6 @@ def publish(
     resume: bool = False,
     held_ok: bool = False,
     rebase: bool = False,
-    resign: bool = False,
     compaction: Compaction | None = None,
     allow_drop: bool = False,
     allow_clock_back: bool = False,
@@ -165,7 +165,7 @@ def publish(
     progress: Progress = silent,
     now_s: int | None = None,
 ) -> Receipt:
-    """Publish what the registry says now, unless that is what is published already.
+    """Publish what the registry says now, unless that is what is published already, and signed with the present key.
 
     Args:
         home: the ``--store`` folder.
@@ -175,7 +175,6 @@ def publish(
         held_ok: while the store is held, publish denials and new keys; without it that is refused. Commands that change
             something say so, as what they did shall be served.
         rebase: build a new base, whatever the size of the delta.
-        resign: publish under a new revision even if nothing changed: after a switch of the signing key.
         compaction: when to build one by itself.
         allow_drop: publish even if many active keys are lost, or if the publication before cannot be compared with.
         allow_clock_back: publish even if the clock is behind the publication before.
@@ -191,15 +190,17 @@ def publish(
         Unavailable: the disk or the database refused.
         UnsoundPublication: what was built, or the publication before, is not sound.
     """
-    wish = Wish(allow_drop=allow_drop, allow_clock_back=allow_clock_back, guard=guard or DropGuard(), dry_run=dry_run,
-                examples_max=examples_max, resign=resign)  # fmt: skip
     with working(home, registry=registry, actor=actor, now_s=now_s, progress=progress) as work:
         origin = work.origin(go_on=allow_drop)
         work.check_clock(origin, allow_back=allow_clock_back)
+        wish = Wish(
+            allow_drop=allow_drop, allow_clock_back=allow_clock_back, guard=guard or DropGuard(), dry_run=dry_run,
+            examples_max=examples_max, resign=_is_signed_otherwise(work, origin),
+        )  # fmt: skip
         held = origin.state.hold is not None
         if held and not resume and not held_ok:
             raise _is_held(origin.state)
-        if not (rebase or resign or (held and resume)) and _nothing_to_do(work, origin):
+        if not (rebase or wish.resign or (held and resume)) and _nothing_to_do(work, origin):
             assert origin.manifest is not None
             return Receipt(origin.manifest, False, Difference())
         if held and not resume:
@@ -263,6 +264,13 @@ def conclude(work: Work, origin: Origin, draft: Draft, wish: Wish) -> Receipt:
     )  # fmt: skip
     committed = work.commit(origin, manifest, draft.state.changes, outcome)
     return Receipt(manifest, True, difference, committed.at_ms, committed.audit_id)
+
+
+def _is_signed_otherwise(work: Work, origin: Origin) -> bool:
+    """Tell whether the current publication has the signature of a key that is about to be trusted no longer."""
+    if origin.manifest is None:
+        return False
+    return signer_of(work.store.signature(origin.revision)) != work.key.key_id
 
 
 def _nothing_to_do(work: Work, origin: Origin) -> bool:
