@@ -63,7 +63,8 @@ class Adoption:
         self._connection = act.connection
         self._published_at = published_at
         self._prefix = prefix
-        self._numbers: dict[int, int] | None = {} if held else None
+        self._held = held
+        self._numbers: dict[int, int] = {}
         self._clients: dict[str, int] = {}
         self._touched = bytearray()
         self._audited = 0
@@ -170,7 +171,7 @@ class Adoption:
 
     def _remember_number(self, key_ordinal: int, number: int) -> bool:
         """Tell whether a version decides of its key: in a held publication the greatest, else any of them."""
-        if self._numbers is None:
+        if not self._held:
             return True
         decides = number >= self._numbers.get(key_ordinal, 0)
         if decides:
@@ -199,7 +200,7 @@ class Adoption:
             occupant = there.by_ordinal.get(record.version_ordinal)
             if occupant is not None:
                 self._move(occupant, there)
-            version = _version_of(tag, record, self._published_at, self._act.now_s)
+            version = _version_of(tag, record, self._published_at, self._act.now_s, self._held)
             if version.superseded_at is None and version.revoked_at is None:
                 plain.append((version.ordinal, tag, stored, *place, version.issued_at, version.not_before,
                               version.expires_at, None))  # fmt: skip
@@ -218,7 +219,7 @@ class Adoption:
         self.tally.versions_added += len(plain) + len(added)
 
     def _change(self, before: Version, record: Record) -> None:
-        after = _adopted(before, record, self._act.now_s)
+        after = _adopted(before, record, self._act.now_s, self._held)
         if before.revoked_at is None and after.revoked_at is not None:
             self.tally.revoked += 1
             self._audit("revoked", key_id=record.key_id, version=record.version)
@@ -349,9 +350,9 @@ def _under(version: Version, label: Version, numbers: set[int], now_s: int) -> V
     return version
 
 
-def _adopted(version: Version, record: Record, now_s: int) -> Version:
+def _adopted(version: Version, record: Record, now_s: int, held: bool) -> Version:
     """Return a version of the registry as it was published, with the denials of both."""
-    window = _window(record)
+    window = _window(record, held)
     if version.superseded_at == record.superseded_at and version.superseded_by == record.superseded_by:
         if version.retire_at == window["retire_at"]:
             window = {"not_before": record.not_before, "expires_at": window["expires_at"]}
@@ -369,23 +370,28 @@ def _adopted(version: Version, record: Record, now_s: int) -> Version:
     )
 
 
-def _version_of(tag: bytes, record: Record, published_at: int, now_s: int) -> Version:
+def _version_of(tag: bytes, record: Record, published_at: int, now_s: int, held: bool) -> Version:
     """Return a version that only the publication knows."""
     return Version(
         ordinal=record.version_ordinal, number=record.version, tag=tag, issued_at=published_at,
         revoked_at=now_s if record.revoked else None, reason=record.reason if record.revoked else None,
-        **_window(record),
+        **_window(record, held),
     )  # fmt: skip
 
 
-def _window(record: Record) -> dict[str, Any]:
-    """Split the one end that a record tells into what led to it."""
+def _window(record: Record, held: bool) -> dict[str, Any]:
+    """Split the one end that a record tells into what led to it.
+
+    In a held publication versions of a key may tell different ends of the key, of which it gets one: then each keeps
+    the end of the key, as its own.
+    """
     end, natural = record.expires_at, earliest(record.own_end, record.key_end)
+    own = natural if held else record.own_end
     early = end is not None and (natural is None or end < natural)
     superseded = record.superseded_at is not None
     return {
         "not_before": record.not_before,
-        "expires_at": end if early and not superseded else record.own_end,
+        "expires_at": end if early and not superseded else own,
         "superseded_at": record.superseded_at,
         "superseded_by": record.superseded_by,
         "retire_at": end if early and superseded else None,

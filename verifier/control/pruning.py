@@ -111,6 +111,8 @@ def _plan(store: Store, registry: Registry, keep: int, young_from: int) -> tuple
         revision for revision in published
         if (manifest := manifests[revision]) is not None and manifest.published_at >= young_from
     }  # fmt: skip
+    # Whoever goes back to a held one is given what it held.
+    needed |= {found.content_of for revision in needed if revision is not None and (found := manifests.get(revision))}
     gone = tuple(revision for revision in published if revision not in needed)
     stay = [revision for revision in revisions if revision not in gone]
     unreadable = tuple(revision for revision in revisions if manifests[revision] is None)
