@@ -208,6 +208,13 @@ def test_interleaved_changes_of_one_key_are_some_serial_order(registry: Registry
     assert_sound(registry)
 
 
+def test_a_pending_version_is_given_no_empty_window(registry: Registry, key: Key):
+    act_at(NOW, registry, rotation.rotate, key.key_id, RotateTerms(activate_at=NOW + 100), SECRET)
+    refused("EMPTY_WINDOW", NOW, registry, keys.update_key, key.key_id, keys.KeyUpdate(expires_at=NOW + 100))
+    act_at(NOW, registry, keys.update_key, key.key_id, keys.KeyUpdate(expires_at=NOW + 101))
+    assert_sound(registry)
+
+
 # --- Policies and what is due ----------------------------------------------------------------------------------------
 
 

@@ -115,7 +115,7 @@ def import_rows(
 ) -> ImportReport:
     """Import keys in one act: all of them or none; arguments and errors as for :func:`import_digests`.
 
-    Other writers wait meanwhile, 40 s for a million keys: cut larger imports into several.
+    Other writers wait meanwhile, about 5 s for a hundred thousand keys: cut larger imports into several.
     """
     check_entropy(request)
     request = replace(request, terms=request.terms.checked(act.now_s))

@@ -63,6 +63,24 @@ def insert_versions(connection: Connection, rows: Iterable[Sequence[Any]], share
     _insert(connection, schema.versions, VERSION_COLUMNS, rows, shared)
 
 
+def rewrite_versions(
+    connection: Connection, records: Iterable[tuple[bytes, int]], shared: Shared = NOTHING
+) -> None:
+    """Replace the records of very many versions, and columns that get the same number in all of them.
+
+    Args:
+        records: with the ordinals of their versions.
+        shared: numbers by column.
+    """
+    values = "".join(f", {name} = {_literal(schema.versions.c[name], value)}" for name, value in shared.items())
+    mark = "%s" if is_postgres(connection) else "?"
+    cursor: Any = connection.connection.cursor()
+    try:
+        cursor.executemany(f"UPDATE versions SET record = {mark}{values} WHERE ordinal = {mark}", records)  # noqa: S608
+    finally:
+        cursor.close()
+
+
 @contextmanager
 def expecting(connection: Connection, rows: int) -> Iterator[None]:
     """Prepare for inserting so many rows of keys and versions each, and finish after it.

@@ -4,10 +4,10 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, func, insert, select, update
+from sqlalchemy import Connection, func, insert, select, update
 
 from verifier.errors import Conflict, InvalidInput
-from verifier.registry import dirty, queries, schema
+from verifier.registry import bulk, dirty, queries, schema
 from verifier.registry.facts import Client
 
 PREFIXES_MAX = 64
@@ -67,18 +67,17 @@ def update_versions(connection: Connection, ordinals: Iterable[int], **values: A
         connection.execute(update(schema.versions).where(schema.versions.c.ordinal.in_(part)).values(values))
 
 
-def set_records(connection: Connection, records: Iterable[tuple[int, bytes]]) -> None:
-    """Replace keyring records, given with the ordinals of their versions, and mark them as not published yet."""
-    new = list(records)
-    if not new:
-        return
-    query = (
-        update(schema.versions)
-        .where(schema.versions.c.ordinal == bindparam("at"))
-        .values(record=bindparam("bytes"))
-    )
-    connection.execute(query, [{"at": ordinal, "bytes": record} for ordinal, record in new])
-    dirty.mark(connection, (ordinal for ordinal, _ in new))
+def set_records(connection: Connection, records: Iterable[tuple[int, bytes]], **values: int | None) -> None:
+    """Replace keyring records, given with the ordinals of their versions, and mark them as not published yet.
+
+    Args:
+        records: ordinals and records.
+        values: numbers for columns that are the same in all these versions.
+    """
+    new = [(record, ordinal) for ordinal, record in records]
+    if new:
+        bulk.rewrite_versions(connection, new, values)
+        dirty.mark(connection, (ordinal for _, ordinal in new))
 
 
 def use_prefix(connection: Connection, prefix: str, mode: str = schema.NATIVE) -> None:

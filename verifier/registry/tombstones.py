@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, exists, func, insert, or_, select, union
+from sqlalchemy import ColumnElement, Connection, Select, and_, exists, func, insert, literal, or_, select, union
 
 from verifier.registry import schema
 from verifier.store.tombstones import Tombstone
@@ -27,6 +27,17 @@ def add(connection: Connection, entries: Iterable[Tombstone]) -> int:
         if new:
             connection.execute(insert(schema.tombstones), [_row(entry) for entry in new.values()])
     return added
+
+
+def bury(connection: Connection, ordinals: Iterable[int], now_s: int) -> None:
+    """Add tombstones of versions by their ordinals, inside ``Registry.write()``; one that is there stays as it is."""
+    names = ["tag", "key_id", "number", "revoked_at"]
+    keys = schema.keys.c
+    fresh = ~exists().where(_t.tag == _v.tag)
+    rows = select(_v.tag, keys.key_id, _v.number, literal(now_s)).join(schema.keys, keys.ordinal == _v.key_ordinal)
+    for part in _parts(ordinals):
+        chosen = rows.where(_v.ordinal.in_(part), fresh).order_by(_v.tag)
+        connection.execute(insert(schema.tombstones).from_select(names, chosen))
 
 
 def known(connection: Connection, wanted: Iterable[bytes]) -> set[bytes]:
