@@ -9,6 +9,7 @@ from sqlalchemy import select
 
 from verifier.control import issuing
 from verifier.control.acting import Act, Actor, acting
+from verifier.control.clockwork import LAG_S
 from verifier.control.schedule import Schedule, Turn
 from verifier.registry import schema
 from verifier.registry.database import Registry
@@ -47,6 +48,14 @@ class Turns:
         """Move the clock on, and have the schedule do a turn."""
         self.now_s += after_s
         return self.schedule.turn(self.now_s, **options)
+
+    def catch_up(self, after_s: int = 0) -> Turn:
+        """Move the clock on, and have the schedule do turns until all that happened is told; return the last one."""
+        self.now_s += after_s
+        while True:
+            turn = self.schedule.turn(self.now_s)
+            if self.schedule.told_to == self.now_s - LAG_S:
+                return turn
 
     def do(self, function: Any, *arguments: Any, **options: Any) -> Any:
         """Carry out a function of :mod:`verifier.control` now."""
