@@ -182,9 +182,8 @@ def _count(act: Act, node: Node, report: UsageReport) -> tuple[int, list[FirstUs
     unknown = usage.load(connection, rows)
     usage.count_days(connection, at_s // DAY_S, at_s // HOUR_S % 24)
     usage.count_hours(connection, at_s // HOUR_S, act.now_s - WINDOW_DAYS * DAY_S)
-    first_uses = [(row.key_id, row.number, row.first_at) for row in usage.awaited(connection)]
-    usage.move_last_used(connection)
-    usage.set_first_used(connection)
+    first_uses = [(row.key_id, row.number, row.first_at) for row in usage.take_awaited(connection)]
+    usage.move_uses(connection)
     return unknown, first_uses
 
 

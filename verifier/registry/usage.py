@@ -23,6 +23,7 @@ from sqlalchemy import (
     literal,
     or_,
     select,
+    text,
     tuple_,
     update,
 )
@@ -71,6 +72,10 @@ def load(connection: Connection, rows: Iterable[Sequence[int | None]]) -> int:
     """
     connection.execute(CreateTable(reported, if_not_exists=True))
     connection.execute(delete(reported))
+    if is_postgres(connection):
+        # Nothing is known of a temporary table; a plan that reads all of ``versions`` must not even be thought of.
+        connection.execute(text("SET LOCAL enable_hashjoin = off"))
+        connection.execute(text("SET LOCAL enable_mergejoin = off"))
     cursor: Any = connection.connection.cursor()
     try:
         if is_postgres(connection):
@@ -139,24 +144,6 @@ def count_hours(connection: Connection, hour: int, windows_since_s: int) -> None
     )
 
 
-def move_last_used(connection: Connection) -> None:
-    """Move the last use of the report's versions forward: to the second for watched ones, else once an hour."""
-    closely = or_(_v.superseded_at.is_not(None), _v.first_used_at.is_(None))
-    connection.execute(
-        update(schema.versions)
-        .values(last_used_at=_r.used_at)
-        .where(
-            _v.ordinal == _r.version_ordinal,
-            _r.used_at.is_not(None),
-            or_(
-                _v.last_used_at.is_(None),
-                _v.last_used_at <= _r.used_at - LAST_USED_STEP_S,
-                and_(_v.last_used_at < _r.used_at, closely),
-            ),
-        )
-    )
-
-
 def _is_first() -> ColumnElement[bool]:
     """Tell whether a use is earlier than any known: nodes report in any order."""
     return and_(_r.first_at.is_not(None), or_(_v.first_used_at.is_(None), _v.first_used_at > _r.first_at))
@@ -168,25 +155,48 @@ def _is_successor() -> ColumnElement[bool]:
     return exists().where(before.c.key_ordinal == _v.key_ordinal, before.c.superseded_by == _v.number)
 
 
-def awaited(connection: Connection) -> Sequence[Row[Any]]:
-    """Return (key_id, number, first_at) of the report's first uses for which an overlap may be waiting."""
+def take_awaited(connection: Connection) -> Sequence[Row[Any]]:
+    """Take first uses for which an overlap may be waiting out of the report; return them.
+
+    Returns:
+        (ordinal, key_id, number, first_at) of the versions.
+    """
     query: Select[Any] = (
-        select(schema.keys.c.key_id, _v.number, _r.first_at)
+        select(_v.ordinal, schema.keys.c.key_id, _v.number, _r.first_at)
         .join(schema.versions, _v.ordinal == _r.version_ordinal)
         .join(schema.keys, schema.keys.c.ordinal == _v.key_ordinal)
         .where(_is_first(), _is_successor())
         .order_by(_r.version_ordinal)
     )
-    return connection.execute(query).all()
+    found = connection.execute(query).all()
+    for part in _parts(row.ordinal for row in found):
+        connection.execute(update(reported).where(_r.version_ordinal.in_(part)).values(first_at=None))
+    return found
 
 
-def set_first_used(connection: Connection) -> None:
-    """Note the first use of the report's versions, but for those that are :func:`awaited`."""
+def move_uses(connection: Connection) -> None:
+    """Note the first and last use of the report's versions, after :func:`take_awaited`.
+
+    The last use of versions that are watched moves to the second, of others once an hour.
+    """
     floor = case((_v.not_before > _v.issued_at, _v.not_before), else_=_v.issued_at)
+    first_at = case((_r.first_at > floor, _r.first_at), else_=floor)
+    is_first = _is_first()
+    closely = or_(_v.superseded_at.is_not(None), _v.first_used_at.is_(None))
+    is_later = or_(
+        _v.last_used_at.is_(None),
+        _v.last_used_at <= _r.used_at - LAST_USED_STEP_S,
+        and_(_v.last_used_at < _r.used_at, closely),
+    )
+    moves = and_(_r.used_at.is_not(None), is_later)
+    # One statement for both: in PostgreSQL a row that is updated for the first time may have to move.
     connection.execute(
         update(schema.versions)
-        .values(first_used_at=case((_r.first_at > floor, _r.first_at), else_=floor))
-        .where(_v.ordinal == _r.version_ordinal, _is_first(), ~_is_successor())
+        .values(
+            last_used_at=case((moves, _r.used_at), else_=_v.last_used_at),
+            first_used_at=case((is_first, first_at), else_=_v.first_used_at),
+        )
+        .where(_v.ordinal == _r.version_ordinal, or_(moves, is_first))
     )
 
 
