@@ -363,3 +363,18 @@ def test_another_signing_key(run: Cli, home: Path, tmp_path: Path):
     assert run("secrets", "trust", tmp_path / "none", ok=False).code == 4
     actions = [entry["action"] for entry in run("audit", "list", "--action", "signing_key", "--json").rows]
     assert actions == ["signing_key.trust", "signing_key.distrust", "signing_key.use", "signing_key.make"]
+
+
+def test_a_signing_key_that_is_lost_is_replaced(run: Cli, home: Path):
+    _, token = created(run, "--publish")
+    (home / "secrets" / "signing.pem").unlink()
+    lost = run("secrets", "list", "--json").json
+    assert (lost["signing_key"], len(lost["trusted"])) == (None, 1)
+    unsigned = run("client", "disable", "acme", "--publish", "--json", ok=False).json["error"]
+    assert (unsigned["code"], "new-signing-key" in unsigned["hint"]) == ("NO_SIGNING_KEY", True)
+    new = run("secrets", "new-signing-key", "--json").json["key"]
+    assert run("secrets", "use-signing-key", "--json").json == {"key": new, "before": None}
+    run("publish")
+    assert verdicts(home, token) == ["CLIENT_DISABLED"]
+    run("secrets", "distrust", *lost["trusted"])
+    assert verdicts(home, token) == ["CLIENT_DISABLED"]

@@ -43,7 +43,7 @@ def list_(ctx: click.Context, as_json: bool) -> None:
         "peppers": sorted(secrets.peppers()),
         "in_use": list(used),
         "leaked": list(leaked),
-        "signing_key": secrets.signing_key().key_id,
+        "signing_key": _signing_key_id(secrets),
         "next_signing_key": SigningKey.load(next_key).key_id if next_key.exists() else None,
         "trusted": list(signing_keys.trusted_ids(secrets)),
     }
@@ -142,11 +142,11 @@ def use_signing_key(ctx: click.Context, as_json: bool) -> None:
     from verifier.store import signing_keys
 
     home, secrets = _opened(ctx)
-    before = secrets.signing_key().key_id
+    before = _signing_key_id(secrets)
     after = signing_keys.switch(secrets).key_id
     _note(home, "signing_key.use", before=before, after=after)
     _tell({"key": after, "before": before}, f"publications are signed with {after} from now on", as_json=as_json)
-    click.echo(f"publish with --wait, then: verifier secrets distrust {before}", err=True)
+    click.echo(f"publish with --wait, then: verifier secrets distrust {before or 'OLD_KEY_ID'}", err=True)
 
 
 @command.command()
@@ -191,6 +191,11 @@ def _opened(ctx: click.Context) -> "tuple[Home, Secrets]":
 
     home = only_local(ctx, "secrets")
     return home, Secrets(home.secrets)
+
+
+def _signing_key_id(secrets: "Secrets") -> str | None:
+    """Name the key that signs; None when it is lost, which must not keep anybody from replacing it."""
+    return secrets.signing_key().key_id if secrets.signing_path.exists() else None
 
 
 def _note(home: "Home", action: str, **details: Any) -> None:

@@ -58,7 +58,7 @@ class SigningKey:
         except FileNotFoundError:
             raise NotFound(
                 f"there is no signing key at {path}",
-                hint="is this the folder of a publisher? Only there, and after `verifier init`, is one",
+                hint="only the folder of a publisher has one; if it is lost: verifier secrets new-signing-key",
                 code="NO_SIGNING_KEY",
             ) from None
         except OSError as error:
