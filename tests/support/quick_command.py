@@ -1,7 +1,7 @@
-"""The command line for pages of many commands: one process imports it and forks for each, which takes a tenth of the time.
+"""The command line for pages of many commands: one process imports it and forks for each, in a tenth of the time.
 
-``python -m tests.support.quick_command FOLDER`` writes ``FOLDER/verifier`` and serves it until it is killed. That command
-behaves as the real one: arguments, folder, environment, standard streams, exit code; signals are passed on.
+``python -m tests.support.quick_command FOLDER`` writes ``FOLDER/verifier`` and serves it until it is killed. That
+command behaves as the real one: arguments, folder, environment, standard streams, exit code; signals are passed on.
 """
 
 import array
@@ -21,7 +21,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 READY = "ready"
 
-# Says who it is and what it wants, with its three streams, and waits for the exit code. Imports little: it starts often.
+# Says what is wanted, hands over its three streams and waits for the exit code. Imports little: it starts often.
 CLIENT = """#!{python} -IS
 import array, os, signal, socket, struct, sys
 link = socket.socket(socket.AF_UNIX)
@@ -114,7 +114,7 @@ def _become(link: socket.socket) -> list[str]:
     sys.stdin, sys.stdout, sys.stderr = open(0), open(1, "w"), open(2, "w", buffering=1)  # noqa: SIM115
     os.chdir(folder)
     os.environ.clear()
-    os.environ.update(pair.split("=", 1) for pair in said[int(count):])
+    os.environ.update({name: value for name, _, value in (pair.partition("=") for pair in said[int(count):])})
     return said[: int(count)]
 
 

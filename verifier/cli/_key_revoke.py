@@ -13,7 +13,7 @@ from verifier.errors import InvalidInput
 from verifier.vocabulary import Phase, RevocationReason
 
 if TYPE_CHECKING:
-    from verifier.admin.v1 import types_pb2
+    from verifier.admin.v1 import lifecycle_pb2, types_pb2
 
 REASONS = tuple(reason.name.lower() for reason in RevocationReason)
 
@@ -53,10 +53,18 @@ def revoke(ctx: click.Context, *, key_id: str, number: int | None, reason: str, 
         versions = [version for version in after.versions if version.version in numbers]
         lines = [f"version {version.version} of key {key_id} is revoked: {reason_text(version)}"
                  for version in versions if version.HasField("revoked_at")]
+        lines += way_back(done, reason)
         if wish.dry_run:
             lines = [f"would revoke version {each} of key {key_id}" for each in numbers]
         tell(wish, lines or [f"key {key_id} has no live version"], _body(before, versions, done.count),
              done.receipt, notes=notes)
+
+
+def way_back(done: "lifecycle_pb2.RevokeResponse", reason: str) -> list[str]:
+    """Say how a revocation is undone, if it can be and did anything."""
+    if not done.count or reason == RevocationReason.KEY_COMPROMISE.name.lower():
+        return []
+    return [f"  undone by: verifier reinstate {done.receipt.audit_id}"]
 
 
 def _body(before: "types_pb2.Key", versions: "list[types_pb2.Version]", count: int) -> dict[str, Any]:

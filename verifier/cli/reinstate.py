@@ -14,8 +14,8 @@ from verifier.cli._wish import Wish, changing, tell
 def command(ctx: click.Context, audit_id: str, wish: Wish) -> None:
     """Undo a revocation that was wrong, other than key_compromise.
 
-    AUDIT_ID is that of the revocation: it was printed then, and `verifier audit list --action revoke` finds it. Windows
-    stand as they are: what has ended meanwhile stays ended.
+    AUDIT_ID is that of the revocation: it was printed then, and `verifier audit list --action key.revoke` finds it.
+    Windows stand as they are: what has ended meanwhile stays ended.
     """
     from verifier.admin.v1 import lifecycle_pb2
 

@@ -10,7 +10,7 @@ import click
 
 from verifier.cli._common import Moment, counted, print_json, print_table
 from verifier.cli._endings import ENDINGS
-from verifier.cli._key_revoke import REASONS
+from verifier.cli._key_revoke import REASONS, way_back
 from verifier.cli._present import impact_json
 from verifier.cli._seam import Seam, at_terminal, options_of, seam
 from verifier.cli._wish import RECORDED, Wish, changing, tell
@@ -67,9 +67,9 @@ def command(
         request.expected_count = expect
         request.options.CopyFrom(_emergency(wish).options(at))
         done = at.change(at.admin.lifecycle.Revoke, request)
-        line = f"revoked {counted(done.count, 'version')}: {reason}"
+        lines = [f"revoked {counted(done.count, 'version')}: {reason}", *way_back(done, reason)]
         unmatched = [f"{done.unmatched:,} matched nothing"] if done.unmatched else []
-        tell(wish, [line], _body(done, reason), done.receipt, notes=[*unmatched, *_darkened(done)])
+        tell(wish, lines, _body(done, reason), done.receipt, notes=[*unmatched, *_darkened(done)])
 
 
 def _emergency(wish: Wish) -> Wish:
