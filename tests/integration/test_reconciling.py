@@ -9,6 +9,7 @@ from sqlalchemy import select, update
 
 from tests.support.life import Answer, Life, answers, make_life
 from verifier.control import clients, issuing, keys, rekeying
+from verifier.control.adopting import Adoption
 from verifier.control.founding import found
 from verifier.control.reconciling import reconcile
 from verifier.control.terms import Terms
@@ -393,3 +394,48 @@ def test_prefixes_come_along(tmp_path: Path):
     assert ["vk_test"] == [key.prefix for key in all_keys(life)]
     with life.registry() as registry, registry.read() as connection:
         assert [("vk_test", "NATIVE")] == queries.prefix_modes(connection)
+
+
+def test_an_error_on_the_way_leaves_the_registry_as_it_was(registry_place: Home, monkeypatch: pytest.MonkeyPatch):
+    life = Life(registry_place)
+    life.key(life.client())
+    life.publish()
+    restore = life.back_up()
+    life.revoke(life.key("client1"))
+    life.publish()
+    restore()
+    before = list(all_keys(life))
+
+    def fail(_: object) -> None:
+        raise RuntimeError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Adoption, "settle", fail)
+        with pytest.raises(RuntimeError):
+            reconcile(life.home)
+    assert before == list(all_keys(life))
+    assert reconcile(life.home).behind and 2 == len(list(all_keys(life)))
+
+
+def test_founding_that_was_cut_short_is_taken_up_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    life = make_life(tmp_path / "home")
+    life.key(life.client())
+    life.publish()
+    said, store_id = answers(life.home), found(life.home).store_id
+    life.close()
+    life.home.registry_file.unlink()
+
+    def die(_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Adoption, "settle", die)
+        with pytest.raises(KeyboardInterrupt):
+            reconcile(life.home)
+    assert found(life.home).store_id != store_id
+    with pytest.raises(Conflict):
+        life.publish()
+    assert 1 == reconcile(life.home).versions_added
+    assert store_id == found(life.home).store_id
+    life.publish()
+    assert said == answers(life.home)

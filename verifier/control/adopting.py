@@ -16,6 +16,7 @@ from verifier.control.lifecycle import earliest
 from verifier.control.policy import policy_of
 from verifier.keyring.records import Record
 from verifier.registry import bulk, changes, queries, schema
+from verifier.registry.engines import is_postgres
 from verifier.registry.facts import Key, Version, metadata_text, version_of
 
 AUDITED_MAX = 200
@@ -69,6 +70,10 @@ class Adoption:
         self._touched = bytearray()
         self._audited = 0
         self._fresh = not self._connection.scalar(select(exists().where(_v.ordinal >= 0)))
+        # Sorted once at the end, the index of tags costs a fifth: each of them goes to a random page.
+        self._untagged = self._fresh and not is_postgres(self._connection)
+        if self._untagged:
+            schema.tag_index.drop(self._connection)
         self._policies = bool(self._connection.scalar(
             select(or_(exists().where(_c.policy.is_not(None)), exists().where(schema.registry.c.policy.is_not(None))))
         ))  # fmt: skip
@@ -89,6 +94,8 @@ class Adoption:
 
     def settle(self) -> None:
         """Give every key that was touched exactly one label, and bring its records up to date."""
+        if self._untagged:
+            schema.tag_index.create(self._connection)
         for ordinals in _parts(self._touched_keys(), AT_ONCE):
             for key in queries.keys_at(self._connection, ordinals):
                 self._settle(key)
