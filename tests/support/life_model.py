@@ -49,6 +49,10 @@ class Life:
         (one,) = [secret for secret in self.secrets if secret.gone_over_to is None]
         return one
 
+    @property
+    def newest(self) -> Secret:
+        return max(self.secrets, key=lambda secret: secret.number)
+
     def end(self, secret: Secret) -> int:
         return min(secret.own, secret.window, self.ends)
 
@@ -105,7 +109,7 @@ class Life:
         own = old.own if life is None else begins + life if life else NEVER
         if own <= begins:
             raise No("EMPTY_WINDOW")
-        new = Secret(len(self.secrets) + 1, self.now, at or 0, own)
+        new = Secret(self.newest.number + 1, self.now, at or 0, own)
         if leak:
             self.kill(old, "key_compromise")
         old.gone_over_to, old.gone_at = new, begins
@@ -158,8 +162,7 @@ class Life:
     # --- Going back ---
 
     def cancel(self) -> None:
-        newest = self.secrets[-1]
-        if newest.why and newest.gone_over_to is self.label:
+        if self.newest.why and self.newest.gone_over_to is self.label:
             return  # once more
         if not self.waits(self.label) and self.label.used is not None:
             raise No("IN_USE")
