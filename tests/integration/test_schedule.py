@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import select
 
 from tests.support.turns import Turns
 from tests.support.usage import FakeNode
@@ -17,7 +17,6 @@ from verifier.control import clients, clockwork, due, issuing, keys, revoking, r
 from verifier.control.acting import Act
 from verifier.control.policy import Policy
 from verifier.control.rotation import NewSecret, RotateTerms
-from verifier.control.schedule import Schedule
 from verifier.control.terms import Terms
 from verifier.errors import Conflict, Unavailable
 from verifier.registry import clock, queries, schema
@@ -499,12 +498,3 @@ def test_policies_are_found_whatever_many_share_them(turns: Turns):
         found = clock.policies(connection)
     wanted = [SAFE, MONTHLY, Policy(max_live=5), Policy(max_live=4)]
     assert sorted(str(policy.to_text()) for policy in wanted) == found
-
-
-def test_a_schedule_may_be_made_on_any_registry(registry_place: Home, registry: Registry):
-    turns = Turns(registry_place, registry, START_S)
-    assert isinstance(turns.schedule, Schedule)
-    assert turns.turn().events == 0
-    with registry.write() as connection:
-        connection.execute(update(schema.registry).values(events_to=START_S - 400 * DAY_S))
-    assert turns.another().turn(START_S).events == 0

@@ -10,9 +10,11 @@ from types import ModuleType
 import pytest
 
 from tests.style._sources import ROOT, python_files, relative, text_files
+from verifier.admin.settings import fields as control_fields
 from verifier.server.settings import fields
 
 OPERATING = ROOT / "docs" / "operating.md"
+CONTROL_PLANE = ROOT / "docs" / "control-plane.md"
 
 
 def load_script(name: str) -> ModuleType:
@@ -29,10 +31,10 @@ def test_cli_reference_is_current():
     assert rendered == (ROOT / "docs" / "cli.md").read_text(), "run: make docs"
 
 
-def metric_names() -> set[str]:
-    """Collect the names that the node's code gives to metrics."""
+def metric_names(room: str = "verifier/server") -> set[str]:
+    """Collect the names that the code of the node, or of another room, gives to metrics."""
     names: set[str] = set()
-    for path in python_files("verifier/server"):
+    for path in python_files(room):
         names.update(re.findall(r'["\'](verifier_[a-z0-9_]+)["\']', path.read_text()))
     return names
 
@@ -47,6 +49,26 @@ def test_every_setting_is_documented():
     page = OPERATING.read_text()
     names = [field.name for field in fields()]
     assert [] == [name for name in names if not re.search(rf"\b{name}\b", page)]
+
+
+def test_every_metric_and_setting_of_the_control_plane_is_documented():
+    page = CONTROL_PLANE.read_text()
+    code = (ROOT / "verifier" / "admin" / "metrics.py").read_text()
+    metrics = {name for name in metric_names("verifier/admin") if name.startswith("verifier_control_")}
+    counters = {f"verifier_control_{name}_total" for name in re.findall(r'_counter\(\s*"([a-z_]+)"', code)}
+    assert len(metrics) > 5 < len(counters), "no metric was found: has their place in the code moved?"
+    assert set() == {name for name in metrics | counters if name not in page}
+    assert [] == [field.name for field in control_fields() if f"`{field.name}`" not in page]
+
+
+def test_every_event_of_the_control_plane_is_documented():
+    page = CONTROL_PLANE.read_text()
+    kinds: set[str] = set()
+    for path in python_files("verifier/control"):
+        if path.stem in {"moments", "due"}:
+            kinds.update(re.findall(r'^[A-Z_]+ = "([a-z]+\.[a-z_]+)"$', path.read_text(), re.MULTILINE))
+    assert len(kinds) > 8
+    assert set() == {kind for kind in kinds if f"`{kind}`" not in page}
 
 
 def test_every_module_and_room_has_a_place_in_the_architecture():

@@ -1,6 +1,7 @@
 """What the clock does to a key, and when."""
 
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -103,7 +104,7 @@ def keys(draw: st.DrawFn) -> Key:
 @given(keys(), st.lists(st.integers(95, 145), max_size=5))
 def test_however_time_is_cut_everything_comes_once_and_in_order(of: Key, cuts: list[int]):
     edges = [90, *sorted(cuts), 150]
-    parts = [one for after, until in zip(edges, edges[1:], strict=False) for one in told(of, (5, 20), after, until)]
+    parts = [one for after, until in pairwise(edges) for one in told(of, (5, 20), after, until)]
     assert told(of, (5, 20), 90, 150) == parts
     assert sorted(at for at, _, _ in parts) == [at for at, _, _ in parts]
 
