@@ -211,6 +211,14 @@ def test_s5_every_expected_node_has_reported(world: World):
     assert SAFE == world.outcome(now_s=NOW_S + 20)
 
 
+def test_s5_a_short_quiet_time_is_not_quiet_for_want_of_reports(world: World):
+    forget_use(world, world.old)  # no rhythm: the policy alone says how long
+    world.used_hours(world.old, [MOVED_S])
+    for quiet_s, outcome in ((4, unknown("node_silent:n1")), (5, SAFE), (0, SAFE)):
+        world.change(schema.keys, policy=Policy(min_quiet_s=quiet_s).to_text())
+        assert outcome == world.outcome()
+
+
 def test_s5_a_store_without_nodes_knows_nothing(world: World):
     world.node.status(NOW_S * 1000, stopping=True)
     assert unknown("node_silent") == world.outcome()

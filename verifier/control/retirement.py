@@ -127,7 +127,7 @@ def check_retirement(
         not_safe.append("successor_unused")
     if version.last_used_at is not None and version.last_used_at >= since_s:
         not_safe.append("used_recently")
-    unknown = list(covered.silent(now_s))
+    unknown = list(covered.silent(now_s, _silent_after_s(quiet_s)))
     if not accept_gaps:
         unknown += covered.gaps()
     if quiet_s > _known_for_s(connection, version, now_s):
@@ -198,6 +198,11 @@ def _ever_valid(connection: Connection, versions: Sequence[Version]) -> bool:
 # --- What is known ---------------------------------------------------------------------------------------------------
 
 
+def _silent_after_s(quiet_s: int) -> int:
+    """Return how late reports may be: some of the quiet time must be known, or it would be quiet for want of reports."""
+    return min(SILENT_AFTER_S, quiet_s) if quiet_s else SILENT_AFTER_S
+
+
 def _known_for_s(connection: Connection, version: Version, now_s: int) -> int:
     """S7: how long ago it was superseded and usage was first reported, whichever is less."""
     since = nodes.usage_began(connection)
@@ -215,13 +220,13 @@ class _Coverage:
     longest_ms: dict[str, int]  # of a node's gaps that reach into it
     as_of: int | None
 
-    def silent(self, now_s: int) -> Iterator[str]:
-        """S5: every expected node reported through 30 s ago; a store without nodes knows nothing."""
+    def silent(self, now_s: int, after_s: int) -> Iterator[str]:
+        """S5: every expected node reported through so long ago; a store without nodes knows nothing."""
         if not self.expected:
             yield "node_silent"
         for node in self.expected:
             known_ms = coverage.known_to_ms(node)
-            if known_ms is None or known_ms < (now_s - SILENT_AFTER_S) * 1000:
+            if known_ms is None or known_ms < (now_s - after_s) * 1000:
                 yield f"node_silent:{node.name}"
 
     def gaps(self) -> Iterator[str]:
