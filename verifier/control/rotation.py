@@ -7,22 +7,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import func, select
-
 from verifier.control import accounts, rotating, tombs
 from verifier.control.acting import Act
 from verifier.control.issuing import make_secret
+from verifier.control.nodes import has_reporting_nodes
 from verifier.control.policy import ON_FIRST_USE, policy_of
 from verifier.control.retirement import Safety, check_retirement
 from verifier.control.rotating import NewVersion, RotateTerms
 from verifier.control.saving import save
 from verifier.errors import Conflict
-from verifier.registry import changes, queries, schema
+from verifier.registry import changes, queries
 from verifier.registry.facts import Key, Version
 
 __all__ = ["NewSecret", "RotateTerms", "Rotated", "cancel", "first_use", "promote", "retire", "roll_back_key", "rotate"]
-
-REPORTED_WITHIN_S = 600
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +60,12 @@ def rotate(act: Act, key_id: str, terms: RotateTerms, new_version: NewSecret) ->
         InvalidInput: the terms are not usable.
     """
     before = queries.find_key(act.connection, key_id)
-    if terms.clock == ON_FIRST_USE and not terms.force:
+    policy = policy_of(act.connection, before)
+    if (terms.clock or policy.clock) == ON_FIRST_USE and not terms.force:
         _check_reports(act)
     token, tag = make_secret(act, new_version.peppers, before.prefix, new_version.sha256)
     new = NewVersion(changes.reserve(act.connection, "next_version"), tag)
-    after = rotating.rotate(before, terms, policy_of(act.connection, before), new, act.now_s)
+    after = rotating.rotate(before, terms, policy, new, act.now_s)
     previous = next(version for version in after.versions if version.superseded_by == after.label.number)
     after = _done(act, "key.rotate", before, after, version=after.label.number, reason=terms.reason.name.lower())
     act.emit(
@@ -205,9 +203,7 @@ def _is_safe(act: Act, key: Key, number: int) -> bool:
 
 def _check_reports(act: Act) -> None:
     """Refuse to wait for a first use that nobody would report."""
-    nodes = schema.nodes.c
-    latest_ms = act.connection.scalar(select(func.max(nodes.usage_to_ms)).where(nodes.forgotten_at.is_(None)))
-    if latest_ms is None or latest_ms < (act.now_s - REPORTED_WITHIN_S) * 1000:
+    if not has_reporting_nodes(act.connection, act.now_s):
         raise Conflict(
             "no node has reported usage lately, so a first use would go unseen until the longest wait is over",
             hint="--clock fixed; or --force to run to the end of that wait", code="NO_REPORTS",
