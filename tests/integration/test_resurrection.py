@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from tests.integration.test_following import Following
 from tests.integration.test_loading import load, refused
-from tests.support.image import ABSENT, REVOKED, Facts, image_of, make_image, tag_of, view_of
+from tests.support.image import ABSENT, PEPPER, REVOKED, Facts, image_of, make_image, tag_of, view_of
 from tests.support.publications import Stocked, flip, native
 from verifier._tagset import find_unrevoked
 from verifier.errors import Unavailable, UnsoundPublication
@@ -201,8 +201,6 @@ class TestPepperLayers:
     P2 = bytes([7]) * 32
 
     def publish(self, stocked: Stocked, facts: dict[str, Facts], *tombs: str) -> None:
-        from tests.support.image import PEPPER
-
         layers = [PEPPER, self.P2]
         (stocked.home.secrets / "peppers" / "p2").write_text(self.P2.hex() + "\n")
         base = stocked.add(make_image({tag_of(token, layers): fact.encode(tag_of(token, layers))
@@ -226,6 +224,20 @@ class TestPepperLayers:
         view = following.follower.publication.view  # type: ignore[union-attr]
         assert [Verdict.REVOKED, Verdict.VALID] == [view.verify(token).verdict for token in (A, B)]
         assert ("p1", "p2") == HighestServed(state).buried.peppers  # type: ignore[union-attr]
+
+
+    def test_other_peppers_would_make_a_compromised_token_look_new(self, stocked: Stocked):
+        following = Following(stocked)
+        stocked.publish({A: DEAD, B: Facts()}, tombstones=(bury(stocked, A),))
+        following.turn()
+        (stocked.home.secrets / "peppers" / "p2").write_text(self.P2.hex() + "\n")
+        for peppers, layers in ((("p2",), [self.P2]), (("p2", "p1"), [self.P2, PEPPER])):
+            tag = tag_of(A, layers)
+            base = stocked.add(make_image({tag: Facts().encode(tag)}))
+            stocked.publish({}, base=replace(base, peppers=peppers), records=1, active=1,
+                            tombstones=(bury(stocked, A),))
+            following.turn()
+        assert ([1], ["RESURRECTION", "RESURRECTION"]) == (following.delivered, following.codes)
 
 
 # --- The compiled lookup ---------------------------------------------------------------------------------------------

@@ -105,7 +105,7 @@ def _check_complete(
     sets: tuple[TagSet, ...], before: Buried, manifest: Manifest, peppers: Mapping[str, bytes]
 ) -> None:
     """Check that the set holds all that was accepted before."""
-    layers = _layers_since(before.peppers, manifest.base.peppers, peppers)
+    layers = _layers_since(before, manifest.base.peppers, peppers)
     for each in before.sets:
         if not layers and each in sets:
             continue
@@ -118,9 +118,17 @@ def _check_complete(
             )
 
 
-def _layers_since(before: tuple[str, ...], now: tuple[str, ...], peppers: Mapping[str, bytes]) -> list[bytes]:
-    """Return the peppers that were laid over the former ones; with quite other peppers nothing can be compared."""
-    return [peppers[name] for name in now[len(before) :]] if now[: len(before)] == before else []
+def _layers_since(before: Buried, now: tuple[str, ...], peppers: Mapping[str, bytes]) -> list[bytes]:
+    """Return the peppers that were laid over the former ones; under others a compromised token would look new."""
+    former = before.peppers
+    if before.sets and now[: len(former)] != former:
+        raise UnsoundPublication(
+            f"its peppers are {', '.join(now)}, so compromised versions of before, under {', '.join(former)}, "
+            "cannot be told",
+            code="RESURRECTION",
+            hint="peppers are only ever added; for a new beginning, start with another --state folder",
+        )
+    return [peppers[name] for name in now[len(former) :]]
 
 
 def _check_dead(each: TagSet, view: View, manifest: Manifest, known: Sequence[Buried]) -> bool:
