@@ -62,7 +62,8 @@ def test_no_damage_goes_unnoticed(entries: list[Tombstone], data: st.DataObject)
         sound = path.read_bytes()
         at = data.draw(st.integers(0, len(sound) - 1))
         bad = data.draw(st.sampled_from([
-            sound[:at], sound + b"\0", sound[:at] + bytes([sound[at] ^ 1]) + sound[at + 1 :], sound[:at] + sound[at:] * 2,
+            sound[:at], sound + b"\0", sound[:at] + bytes([sound[at] ^ 1]) + sound[at + 1 :],
+            sound[:at] + sound[at:] * 2,
         ]))  # fmt: skip
         path.write_bytes(bad)
         for read in (lambda: read_tags(path, written), lambda: list(read_set(path, written))):
