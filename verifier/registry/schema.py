@@ -289,7 +289,7 @@ _sparse("keys_due_at", keys.c.due_at)
 # Which policies there are, and the windows that nothing but a person or the schedule ends.
 _sparse("clients_policy", clients.c.policy)
 _sparse("keys_policy", keys.c.policy)
-_open_ended = and_(versions.c.superseded_at.is_not(None), versions.c.retire_at.is_(None))
+_open_ended = and_(versions.c.superseded_by > 0, versions.c.retire_at.is_(None))
 Index("versions_open_ended", versions.c.key_ordinal, sqlite_where=_open_ended, postgresql_where=_open_ended)
 Index("dirty_change", dirty.c.change)
 _off = clients.c.enabled.is_(False)

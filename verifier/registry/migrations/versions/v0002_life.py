@@ -176,7 +176,7 @@ def _add_indexes() -> None:
     for table, name in sparse:
         there = sa.column(name).is_not(None)
         op.create_index(f"{table}_{name}", table, [name], sqlite_where=there, postgresql_where=there)
-    open_ended = sa.and_(sa.column("superseded_at").is_not(None), sa.column("retire_at").is_(None))
+    open_ended = sa.and_(sa.column("superseded_by", sa.Integer) > 0, sa.column("retire_at").is_(None))
     op.create_index(
         "versions_open_ended", "versions", ["key_ordinal"], sqlite_where=open_ended, postgresql_where=open_ended
     )
