@@ -417,3 +417,20 @@ def test_a_conflict_leaves_a_hold_as_it_was(home):
     assert 1 == state_of(home).hold
 
 
+
+
+def test_what_a_delta_of_then_said_is_kept_when_it_is_denied(home):
+    key_id = ids_of(home)[0]
+    publish(home)
+    edit(home, keys.update_key, key_id, KeyUpdate(scopes=("read", "trade")))
+    newer = issue(home).key.key_id
+    goal = publish(home).revision
+    edit(home, keys.update_key, key_id, KeyUpdate(scopes=("admin",)))
+    publish(home)
+    roll_back(home, goal, drop_newer=True)
+    for each in (key_id, newer):
+        edit(home, keys.set_key_enabled, each, False)
+    publish(home, held_ok=True)
+    records, _ = told(home)
+    assert (("read", "trade"), True) == (records[key_id, 1].scopes, records[key_id, 1].key_off)
+    assert (False, True) == (records[newer, 1].revoked, records[newer, 1].key_off)  # then it was issued already
