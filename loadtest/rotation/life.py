@@ -85,8 +85,9 @@ class Life:
 
     def verdicts(self, number: int, sent_ns: int, received_ns: int) -> set[Verdict]:
         """Return what a call may have been answered."""
+        seconds = {sent_ns // NS, received_ns // NS}
         return {
             windows[number].verdict(at_s) if number in windows else Verdict.UNKNOWN
             for windows in self.during(sent_ns, received_ns)
-            for at_s in {sent_ns // NS, received_ns // NS}
+            for at_s in seconds
         }

@@ -58,6 +58,7 @@ def run(size: Size, registry: str | None = None) -> tuple[Findings, Notes]:
             crash_after_s = size.overlap_s * size.crash_share if size.crash else None
             play(script, Tempo(size.overlap_s, size.quiet_s, crash_after_s), size.callers_each)
             calls = callers.finish()
+            script.notes.propagation = stage.propagation()
         finally:
             callers.close()
     return judge(script.notes, calls, nodes=NODES, quiet_s=size.quiet_s, interval_s=INTERVAL_S), script.notes

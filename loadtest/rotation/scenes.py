@@ -22,6 +22,7 @@ SWAP_EACH_S = 0.1
 CHECK_EACH_S = 0.05
 PAST_END_S = 1.3  # callers go on for so long after a window's end: it must be over within a second
 WITHIN_DEAD_S = 10.5  # what is missing for 10 s or less is no gap
+AFTER_RETIRING_S = 0.5
 MAX_PENDING_S = 3600
 WARM_UP_S = 20.0
 WARM_S = 0.5  # of calls before anything happens
@@ -127,7 +128,7 @@ def retired(script: Script, key: PlayedKey, tempo: Tempo, rotated: threading.Bar
             return
         time.sleep(CHECK_EACH_S)
     script.notes.expect(key.retire(1), "a version was safe to retire, and then was not retired")
-    time.sleep(PAST_END_S)
+    time.sleep(AFTER_RETIRING_S)
 
 
 SCENES: dict[str, Scene] = {

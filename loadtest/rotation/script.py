@@ -50,6 +50,7 @@ class Notes:
         crashes: of nodes.
         reached: publications that were waited for.
         publications: how many were made only to be swapped in.
+        propagation: publications that the control plane's own metric counts, and their mean time in milliseconds.
         problems: what was wrong at once.
     """
 
@@ -58,6 +59,7 @@ class Notes:
     crashes: list[Crash] = field(default_factory=list)
     reached: list[Reached] = field(default_factory=list)
     publications: int = 0
+    propagation: tuple[int, float] = (0, 0.0)
     problems: list[str] = field(default_factory=list)
 
     def expect(self, is_so: bool, otherwise: str) -> None:

@@ -40,6 +40,9 @@ def rows(found: Findings, notes: Notes, took_s: float) -> Iterator[tuple[str, st
     seen = found.seen
     yield "publish to last node, p50 / p99 / max", f"{quantiles([one.told_ms for one in seen])} ms, as commands say"
     yield "  as callers saw it, at most", f"{quantiles([one.by_ms for one in seen])} ms, {len(seen)} publications"
+    count, mean_ms = notes.propagation
+    told_ms = sum(one.told_ms for one in seen) / max(1, len(seen))
+    yield "  mean: as said, by the metric", f"{told_ms:.1f} ms; {mean_ms:.1f} ms of {count}"
     early = [-one.off_ms for one in seen if one.off_ms < 0]
     late = [one.off_ms for one in seen if one.off_ms > 0]
     yield "  said too early", f"{len(early)} times, by {quantiles(early)} ms"
@@ -61,6 +64,7 @@ def write_findings(path: Path, found: Findings, notes: Notes, size: Size, took_s
     """Write all of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     body = {"about": machine(), "size": asdict(size), "took_s": round(took_s, 1), "publications": notes.publications,
+            "propagation": notes.propagation,
             "findings": {name: dict(value) if isinstance(value, Counter) else value
                          for name, value in vars(found).items() if name not in ("ends", "seen")},
             "ends": [asdict(end) for end in found.ends], "seen": [asdict(one) for one in found.seen]}

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -33,6 +34,7 @@ from verifier.store.home import Home
 from verifier.v1.verifier_pb2 import VerifyRequest, VerifyResponse
 
 READY_S = 60.0
+PROPAGATION = "verifier_control_propagation_seconds"
 STOP_S = 30.0
 CLIENT = "acme"
 RECORDED = types.Options(wait=types.WAIT_RECORDED)
@@ -200,9 +202,12 @@ class Stage:
         """Return a connection to the operators' API, as admin."""
         return remote.connect(self.target, self._token)
 
-    def events(self, kind: str) -> list[dict[str, Any]]:
-        """Return the events of a kind that the control plane has logged."""
-        return [line for line in self._control.lines() if line["event"] == kind]
+    def propagation(self) -> tuple[int, float]:
+        """Return how many publications the control plane's metric counts, and their mean time in milliseconds."""
+        with urllib.request.urlopen(f"http://{self.metrics}/metrics", timeout=10) as answer:
+            lines = dict(line.rsplit(" ", 1) for line in answer.read().decode().splitlines() if line[:1] != "#")
+        count, total_s = (float(lines[f"{PROPAGATION}_{part}"]) for part in ("count", "sum"))
+        return int(count), total_s / count * 1000 if count else 0.0
 
     def close(self) -> None:
         """End all."""
