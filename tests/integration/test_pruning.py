@@ -58,7 +58,7 @@ def test_the_newest_and_the_young_stay(life: Life):
     assert '"oldest_kept":6' in entry.details
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(3))
 def test_whatever_happened_what_is_needed_stays(tmp_path: Path, seed: int):
     life = make_life(tmp_path / "home", seed)
     life.live(10)
@@ -95,7 +95,8 @@ def test_a_hold_keeps_what_it_goes_back_to(life: Life):
     life.now_s += DAY_S
     assert life.publish().manifest.content_of == 2
     life.publish(resume=True)
-    life.now_s += DAY_S
+    assert 2 not in prune(life.home, 3, 0, now_s=life.now_s).revisions  # held ones that are kept may be gone back to
+    published(life, 6)
     assert 2 in prune(life.home, 1, 0, now_s=life.now_s).revisions
 
 
@@ -201,7 +202,7 @@ class TestVersions:
             life.do(prune_versions)
         assert held.value.code == "HELD"
 
-    @pytest.mark.parametrize("seed", range(3))
+    @pytest.mark.parametrize("seed", range(2))
     def test_random_lives_stay_sound(self, tmp_path: Path, seed: int):
         life = make_life(tmp_path / "home", seed)
         life.live(40)

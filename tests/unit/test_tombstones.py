@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from verifier._tagset import contains, first_disorder, first_missing, ordered, relayered
@@ -40,6 +40,7 @@ def test_the_bytes_are_those_of_the_page(tmp_path: Path):
     assert [written.sha256] == [path.name for path in tmp_path.iterdir()]
 
 
+@settings(deadline=None)
 @given(sets)
 @example([])
 def test_a_set_reads_back(entries: list[Tombstone]):
@@ -54,6 +55,7 @@ def test_a_set_reads_back(entries: list[Tombstone]):
         assert b"".join(entry.tag for entry in entries) == read_tags(path, written)
 
 
+@settings(deadline=None)
 @given(sets.filter(bool), st.data())
 def test_no_damage_goes_unnoticed(entries: list[Tombstone], data: st.DataObject):
     with tempfile.TemporaryDirectory() as name:
@@ -72,6 +74,7 @@ def test_no_damage_goes_unnoticed(entries: list[Tombstone], data: st.DataObject)
             assert refused.value.code == "BAD_DIGEST"
 
 
+@settings(deadline=None)
 @given(sets.filter(bool), st.data())
 def test_what_is_signed_but_no_set_is_refused_and_never_read_beyond(entries: list[Tombstone], data: st.DataObject):
     """As when a manifest was signed over anything: every digest fits."""
