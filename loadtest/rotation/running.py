@@ -12,7 +12,7 @@ from verifier.admin.v1 import types_pb2 as types
 
 NODES = 2
 INTERVAL_S = 0.3
-CRASH_SHARE = 0.3
+CRASH_SHARE = 0.55
 HOUR_S = 3600
 
 

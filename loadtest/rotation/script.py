@@ -105,18 +105,21 @@ class Script:
             return types.Options(wait=types.WAIT_PUBLISHED)
         return types.Options(wait=types.WAIT_SERVED, timeout=span(ALL_SERVE_S))
 
+    def note(self, receipt: types.Receipt) -> bool:
+        """Note how a change reached the nodes; return whether all serve it, as far as its receipt tells."""
+        if not receipt.HasField("propagation") or receipt.propagation.behind:
+            return False
+        committed_ms, took_ms = moment_ms(receipt, "committed_at"), receipt.propagation.took.ToMilliseconds()
+        if committed_ms is not None:
+            self.notes.reached.append(Reached(receipt.revision, committed_ms, took_ms, receipt.propagation.expected))
+        return True
+
     def done(self, receipt: types.Receipt) -> int:
         """Wait until all nodes that are up serve a change; return when that was so."""
-        if receipt.HasField("propagation") and not receipt.propagation.behind:
-            committed_ms, took_ms = moment_ms(receipt, "committed_at"), receipt.propagation.took.ToMilliseconds()
-            if committed_ms is not None:
-                self.notes.reached.append(
-                    Reached(receipt.revision, committed_ms, took_ms, receipt.propagation.expected)
-                )
-            return time.time_ns()
-        # The first is never killed; one that comes back begins with the newest.
-        for node in self.stage.nodes if self.all_up.is_set() else self.stage.nodes[:1]:
-            node.await_revision(receipt.revision)
+        if not self.note(receipt):
+            # The first is never killed; one that comes back begins with the newest.
+            for node in self.stage.nodes if self.all_up.is_set() else self.stage.nodes[:1]:
+                node.await_revision(receipt.revision)
         return time.time_ns()
 
 

@@ -30,7 +30,7 @@ def rows(found: Findings, notes: Notes, took_s: float) -> Iterator[tuple[str, st
     yield "asked the other node", f"{found.calls['asked another node']:,}"
     for name in sorted(name for name in found.calls if name.isupper()):
         yield f"answered {name}", f"{found.calls[name]:,}"
-    yield "publications swapped in meanwhile", str(notes.publications)
+    yield "publications swapped in meanwhile", f"{notes.publications}, of other keys"
     for end in found.ends:
         last = "never" if end.last_valid_s is None else f"{end.last_valid_s * 1000:+.0f} ms"
         refused = "never" if end.first_refused_s is None else f"{end.first_refused_s * 1000:+.0f} ms"

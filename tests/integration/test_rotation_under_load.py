@@ -1,5 +1,7 @@
 """Rotations under load with real programs: the short version of ``python -m loadtest.rotation``."""
 
+import pytest
+
 from loadtest.rotation.running import Size, run
 from verifier.vocabulary import Verdict
 
@@ -17,3 +19,10 @@ def test_nobody_valid_is_refused_and_safe_to_retire_is_right():
     assert {"SAFE", "NOT_SAFE", "UNKNOWN"} == set(found.safety)
     assert found.decided > sum(found.safety.values()) / 2
     assert found.seen
+
+
+@pytest.mark.campaign
+def test_the_same_for_longer_with_a_registry_in_postgresql(postgres_url: str):
+    found, _ = run(Size(clients=20, overlap_s=30, quiet_s=4, crash=True, seed=2), postgres_url)
+    assert [] == found.problems
+    assert {"SAFE", "NOT_SAFE", "UNKNOWN"} == set(found.safety)
