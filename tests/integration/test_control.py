@@ -19,7 +19,7 @@ from tests.support.node import RunningNode, until
 from tests.support.turns import Turns
 from verifier import tokens
 from verifier.control import clients, issuing, keys, rotation
-from verifier.control.acting import SCHEDULE, acting
+from verifier.control.acting import SCHEDULE, Act, Actor, acting
 from verifier.control.founding import found
 from verifier.control.policy import Policy
 from verifier.control.publishing import publish
@@ -148,6 +148,25 @@ def test_killed_at_random_moments_nothing_is_told_or_rotated_twice(owner: Owner,
     assert len(rotated) == check_tokens(owner, handout) >= 12
     ended = owner.events("version.retired")
     assert {1} == set(ended.values())
+
+
+def test_who_lost_the_lead_in_the_middle_of_a_turn_tells_nothing(owner: Owner):
+    slow, quick = (Turns(owner.home, owner.registry, START_S) for _ in range(2))
+    quick.turn()
+    with acting(owner.registry, SCHEDULE, START_S) as act:
+        issuing.issue_key(act, owner.peppers, "acme", Terms(expires_at=START_S + 10))
+    slow.now_s = quick.now_s = START_S + 100
+    begin = slow._begin
+
+    @contextmanager
+    def overtaken(actor: Actor, now_s: int | None) -> Iterator[Act]:
+        quick.turn()
+        with begin(actor, now_s) as act:
+            yield act
+
+    slow._begin = overtaken  # type: ignore[method-assign]
+    assert 0 == slow.another().turn(slow.now_s).events
+    assert [1] == list(owner.events("version.expired").values())
 
 
 def test_when_the_leader_is_killed_the_other_one_goes_on(owner: Owner, tmp_path: Path):
