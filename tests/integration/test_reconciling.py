@@ -254,6 +254,21 @@ class TestClashes:
             enabled = {client_id: clients.show_client(registry, client_id).client.enabled for client_id in (new, mine)}
         assert {new: False, mine: True} == enabled
 
+    def test_a_client_without_keys_stays_off(self, life: Life):
+        idle = life.client()
+        self.restore = life.back_up()
+        life.do(clients.set_client_enabled, idle, False)
+        life.publish()
+        self.restore()
+        life.now_s += 1
+        mine = life.client()
+        reconcile(life.home)
+        key_id = life.key(idle)
+        life.publish()
+        assert [True] == [answer.off for answer in answers(life.home).values() if answer.key_id == key_id]
+        with life.registry() as registry:
+            assert clients.show_client(registry, mine).client.enabled
+
     def test_a_token_that_was_imported_elsewhere_meanwhile(self, life: Life):
         issued = life.key("client1")
         life.publish()

@@ -22,6 +22,7 @@ from sqlalchemy import func, select, update
 from verifier.control import published, rekeying, tombstoning
 from verifier.control.acting import Act, Actor, acting
 from verifier.control.adopting import Adoption
+from verifier.control.building import bits_of
 from verifier.control.progress import Progress, silent
 from verifier.control.published import Published
 from verifier.errors import Conflict, NotFound
@@ -176,7 +177,7 @@ class _Work:
         total = self._raise_counters(act)
         adoption = Adoption(act, manifest.published_at, self._prefix(), held=manifest.held)
         off = self._take(adoption, known, layers, total)
-        for client_id in sorted(off):
+        for client_id in sorted({*off.values(), *self._off_without_keys(act, off)}):
             adoption.switch_off(client_id)
         adoption.settle()
         self._take_prefixes(act)
@@ -220,9 +221,9 @@ class _Work:
         ))  # fmt: skip
         return count
 
-    def _take(self, adoption: Adoption, known: "_Known", layers: Sequence[bytes], total: int) -> set[str]:
-        """Take what differs; return the ids of clients that are switched off."""
-        switches, off, seen = self.publication.clients_off(), set(), set()
+    def _take(self, adoption: Adoption, known: "_Known", layers: Sequence[bytes], total: int) -> dict[int, str]:
+        """Take what differs; return the ids of clients that are switched off, by their ordinals there."""
+        switches, off = self.publication.clients_off(), dict[int, str]()
         any_off = any(switches)
         done = 0
         rows = self.publication.rows(layers)
@@ -230,9 +231,8 @@ class _Work:
             if any_off:
                 for tag, record in part:
                     client = int.from_bytes(record[_AT_CLIENT : _AT_CLIENT + 4], "little")
-                    if client not in seen and switches[client >> 3] >> (client & 7) & 1:
-                        seen.add(client)
-                        off.add(decode_record(tag[:HEAD_BYTES], record)[1].client_id)
+                    if client not in off and switches[client >> 3] >> (client & 7) & 1:
+                        off[client] = decode_record(tag[:HEAD_BYTES], record)[1].client_id
             # In a held publication versions of a key may disagree on what belongs to the key: all of them are asked.
             held = self.publication.manifest.held
             new = [(tag, record) for tag, record in part if held or not known.has(tag, record)]
@@ -241,6 +241,18 @@ class _Work:
             done += len(part)
             self.progress("reconcile", done, total)
         return off
+
+    def _off_without_keys(self, act: Act, named: Mapping[int, str]) -> Iterator[str]:
+        """Yield the ids of clients that are switched off and have no key there, which would tell whose ordinal it is.
+
+        One that the registry made itself since it was restored may have the ordinal of another: it is younger.
+        """
+        c, published_at = schema.clients.c, self.publication.manifest.published_at
+        unnamed = [ordinal for ordinal in bits_of(self.publication.clients_off()) if ordinal not in named]
+        for part in queries.parts(unnamed):
+            yield from act.connection.scalars(
+                select(c.client_id).where(c.ordinal.in_(part), c.created_at <= published_at)
+            )
 
     def _tombstones(self, layers: Sequence[bytes]) -> Iterator[Tombstone]:
         for file in self.publication.manifest.tombstones:

@@ -55,10 +55,12 @@ def _or_never(moment: int | None) -> int:
     return NEVER if moment is None else moment
 
 
-def check_adoption(old: Book, newest: Published, new: Book) -> None:
+def check_adoption(old: Book, newest: Published, new: Book, pruned: set[str]) -> None:
     """I17: after it every token is answered as before, save denials added; no compromise is lost."""
     said, known = new.said(), old.places()
     for token, before in newest.said.items():
+        if token in pruned and newest.hold is not None:
+            continue
         assert token in said, f"I17: a published version was not taken in: {before}"
         after, there = said[token], known.get(token)
         mine = there[0].said(there[1]) if there and there[0].said(there[1]).where == before.where else None
@@ -68,9 +70,11 @@ def check_adoption(old: Book, newest: Published, new: Book) -> None:
         assert after.where == before.where and after.begins == before.begins, f"I17: {before} became {after}"
         if newest.hold is None:
             assert _terms(after) == _terms(before), f"I17: {before} became {after}"
-    told = {said.client for said in newest.said.values()}  # a client without keys is none of a publication's
-    for client in newest.off & told | {client for client, on in old.clients.items() if not on}:
+    off = newest.off | {client for client, on in old.clients.items() if not on}
+    for client in off:
         assert not new.clients.get(client, False), f"I17: client {client} was switched on"
+    for client in {before.client for before in newest.said.values()} - off:
+        assert new.clients[client], f"I17: client {client} was switched off"
     for token in new.buried & said.keys():
         assert said[token].why == COMPROMISE, f"I1: {said[token]} is compromised"
     for card in new.cards.values():

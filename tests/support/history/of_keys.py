@@ -83,6 +83,8 @@ def rotate(world: World, draw: Draw) -> str:
     life = draw.choice([None, None, None, 0, 2 * HOUR, 9 * DAY])
     force, gap = draw.random() < 0.3, draw.random() < 0.2
     token = some_token(world, draw)
+    if clock == "on_first_use" and draw.random() < 0.7:
+        use(world, draw)  # so that somebody reports
     if leak:
         terms = RotateTerms(reason=RevocationReason.KEY_COMPROMISE, expires_in_s=life, force=force)
         clock, overlap, pending, at, gap = "fixed", 0, 0, None, False
@@ -139,7 +141,10 @@ def key_rollback(world: World, draw: Draw) -> str:
 def use(world: World, draw: Draw) -> str:
     """A node reports the first use of some versions, now or some time ago."""
     places = world.book.places()
-    chosen = draw.sample(sorted(places), min(len(places), draw.choice([0, 1, 1, 3])))
+    awaited = [card.tokens[card.life.label.number] for card in world.book.cards.values()
+               if card.life.label.used is None and any(secret.ceiling for secret in card.life.secrets)]
+    some = awaited if awaited and draw.random() < 0.6 else list(places)
+    chosen = draw.sample(some, min(len(some), draw.choice([0, 1, 1, 3])))
     at = max(1, world.now - draw.choice([0, 0, 1, HOUR]))
     name = world.name("node")
     with world.registry.read() as connection:
