@@ -243,7 +243,7 @@ def test_a_new_base_on_demand_is_a_revision_only_if_it_differs(home):
     assert before == answers(home, [])
 
 
-def test_what_changes_while_a_base_is_built_is_in_the_next_delta(home, monkeypatch):
+def test_what_changes_while_a_base_is_built_comes_with_it_as_a_delta(home, monkeypatch):
     publish(home)
     ids = add_keys(home, 2)
     iterate = queries.iterate_records
@@ -253,12 +253,12 @@ def test_what_changes_while_a_base_is_built_is_in_the_next_delta(home, monkeypat
         edit(home, revoking.revoke_version, ids[0])
 
     monkeypatch.setattr(queries, "iterate_records", slow)
-    assert 8 == publish(home, rebase=True).manifest.active
+    manifest = publish(home, rebase=True).manifest
     monkeypatch.undo()
-    assert (1, 1) == (count_dirty(home), state_of(home).pending_changes)
-    manifest = publish(home).manifest
-    assert (1, 7) == (manifest.delta.records, manifest.active)
+    assert (8, 1, 7) == (manifest.base.records, manifest.delta.records, manifest.active)
+    assert (1, 0) == (count_dirty(home), state_of(home).pending_changes)
     assert built_anew(home) == served(home)
+    assert not publish(home).changed
 
 
 def test_a_mark_survives_a_base_that_was_read_before_its_change_was_counted(home):

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from verifier.control import publishing
 from verifier.control.acting import Actor
+from verifier.control.building import NO_COMPACTION
 from verifier.control.progress import Progress, silent
 from verifier.control.publishing import DropGuard, Receipt
 from verifier.errors import Conflict
@@ -59,7 +60,8 @@ class SharedPublisher:
     def cover(self, need: int, actor: Actor, *, drop: int = 0, until: float | None = None) -> Covered:
         """Return a publication that holds a change, after publishing it if none does.
 
-        Callers that come while a publication is made wait for it, and share the next one.
+        Callers that come while a publication is made wait for it, and share the next one. No caller waits for a new
+        base because the delta has outgrown the present one: whoever runs the store builds it in time.
 
         Args:
             need: ``registry.changes`` after the change.
@@ -77,7 +79,7 @@ class SharedPublisher:
             receipt = self._patiently(
                 lambda: publishing.publish(
                     self._home, registry=self._registry, actor=actor, held_ok=True,
-                    guard=DropGuard(expected=self._expecting), progress=self.progress,
+                    compaction=NO_COMPACTION, guard=DropGuard(expected=self._expecting), progress=self.progress,
                 ),
                 until,
             )

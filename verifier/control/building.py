@@ -199,6 +199,8 @@ def has_outgrown(
         return True
     if delta is not None and delta.bytes > compaction.bytes_max:
         return True
+    if not state.pending_changes and state.hold is None:  # the delta is what it would be
+        return delta is not None and delta.records > compaction.records_max(base)
     most = compaction.records_max(base) - (state.next_version - state.base_next_version)
     return most < 0 or dirty.count_rewritten(connection, state.base_next_version, most + 1) > most
 

@@ -2,150 +2,40 @@
 
 Usually a publication is the base that nodes have already, and a delta of what changed since: what it costs depends on
 the changes and not on the number of keys. A new base is built when there is none, when the delta has outgrown it, or
-when somebody asks. While the store is held after a rollback, only denials and new keys are published.
+when somebody asks; in the last two cases while others go on publishing. While the store is held after a rollback, only
+denials and new keys are published.
 """
 
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
 from verifier import __version__
-from verifier.control import holding, tombstoning
+from verifier.control import compacting, holding, tombstoning
 from verifier.control.acting import Actor
-from verifier.control.building import Compaction, Content, has_outgrown, of_registry
+from verifier.control.building import NO_COMPACTION, Compaction, Content, by_head, has_outgrown, of_registry
 from verifier.control.committing import Origin, Work, incomparable, is_whole, keyrings_of, working
+from verifier.control.compacting import Ready
 from verifier.control.comparing import Difference, compare
+from verifier.control.drafts import Draft, DropGuard, Receipt, Wish
 from verifier.control.holding import Hold, opened
 from verifier.control.pointwise import Outlook, compare_on_base
 from verifier.control.progress import Progress, silent
 from verifier.errors import Conflict, NotFound, UnsoundPublication
-from verifier.registry import activity, queries
+from verifier.registry import activity, dirty, queries
 from verifier.registry.activity import Activity
-from verifier.registry.database import Registry
-from verifier.registry.intents import Base, Outcome
+from verifier.registry.database import Registry, open_registry
+from verifier.registry.intents import Outcome
 from verifier.store.home import Home
-from verifier.store.manifest import Manifest, TombstoneFile, time_text
+from verifier.store.manifest import Manifest
 from verifier.store.signing import signer_of
 
-__all__ = ["Compaction", "DropGuard", "Receipt", "keyrings_of", "publish"]
+__all__ = ["Compaction", "DropGuard", "Receipt", "compact", "keyrings_of", "publish"]
 
-DROP_SHARE = 0.2
-DROP_RECORDS_MIN = 10
-
-
-@dataclass(frozen=True, slots=True)
-class DropGuard:
-    """When a publication takes too many active keys away to be believed.
-
-    Attributes:
-        share: part of the active keys that may go without being asked, 0 to 1.
-        records_min: fewer than this may always go.
-        expected: so many go because somebody just revoked them, on purpose; they need no further word.
-    """
-
-    share: float = DROP_SHARE
-    records_min: int = DROP_RECORDS_MIN
-    expected: int = 0
-
-    def trips(self, lost: int, active: int) -> bool:
-        """Tell whether losing so many of so many active keys needs a person's word."""
-        return lost >= self.records_min and lost > self.share * active
-
-
-@dataclass(frozen=True, slots=True)
-class Receipt:
-    """What a publication did, or would do.
-
-    Attributes:
-        manifest: the current publication, new or not; with ``dry_run`` the one that would be.
-        changed: whether it is new.
-        difference: to the publication before.
-        committed_at_ms: when it became current, in milliseconds since 1970; None unless it is new.
-        audit_id: its entry in the audit log; None unless it is new.
-    """
-
-    manifest: Manifest
-    changed: bool
-    difference: Difference
-    committed_at_ms: int | None = None
-    audit_id: str | None = None
-
-    @property
-    def revision(self) -> int:
-        """The current revision."""
-        return self.manifest.revision
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the object of ``publish --json``."""
-        manifest, difference = self.manifest, self.difference
-        delta = manifest.delta
-        return {
-            "revision": manifest.revision,
-            "changed": self.changed,
-            "content_of": manifest.content_of,
-            "held": manifest.held,
-            "published_at": time_text(manifest.published_at),
-            "records": manifest.records,
-            "active": manifest.active,
-            "tombstones": sum(file.count for file in manifest.tombstones),
-            "delta": {"records": delta.records, "bytes": delta.bytes} if delta else None,
-            "difference": {
-                "gained": difference.gained, "lost": difference.lost, "lost_used_24h": difference.lost_used_24h,
-                "widened": difference.widened, "extended": difference.extended,
-                "denials_kept": difference.denials_kept,
-            },
-            "nodes": {"expected": 0, "behind": []},
-            "propagation_ms": None,
-        }  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wish:
-    """How a publication shall be made.
-
-    Attributes:
-        allow_drop: even if many active keys are lost, or if the publication before cannot be compared with.
-        allow_clock_back: even if the clock is behind the publication before.
-        guard: how many active keys may be lost without ``allow_drop``.
-        dry_run: only tell what it would do.
-        examples_max: how many changes to name.
-        dormant: count as widened what is not active, too.
-        resign: even if nothing changed, as the signing key is another one now.
-    """
-
-    allow_drop: bool = False
-    allow_clock_back: bool = False
-    guard: DropGuard = DropGuard()
-    dry_run: bool = False
-    examples_max: int = 0
-    dormant: bool = False
-    resign: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Draft:
-    """A publication that is built, and not published yet.
-
-    Attributes:
-        state: of the registry when its records were read.
-        content: its keyrings.
-        tombstones: their files.
-        base: a new base of the registry, if there is one.
-        hold: the revision whose content it has; None unless it is held.
-        held_since: the revision that began the hold; 0 is this one.
-        drop_newer: held, and versions issued since are refused.
-        action: for the audit log.
-        denials_kept: by a rollback.
-    """
-
-    state: queries.State
-    content: Content
-    tombstones: tuple[TombstoneFile, ...]
-    base: Base | None = None
-    hold: int | None = None
-    held_since: int = 0
-    drop_newer: bool = False
-    action: str = "publication.publish"
-    denials_kept: int = 0
+PATIENCE_S = 60.0  # how long a base that is ready waits for other publishers
+PAUSE_S = 0.02
 
 
 def publish(
@@ -157,6 +47,7 @@ def publish(
     held_ok: bool = False,
     rebase: bool = False,
     compaction: Compaction | None = None,
+    ready: Ready | None = None,
     allow_drop: bool = False,
     allow_clock_back: bool = False,
     guard: DropGuard | None = None,
@@ -174,8 +65,9 @@ def publish(
         resume: end a hold, and publish the registry again.
         held_ok: while the store is held, publish denials and new keys; without it that is refused. Commands that change
             something say so, as what they did shall be served.
-        rebase: build a new base, whatever the size of the delta.
+        rebase: build a new base, whatever the size of the delta. If somebody else builds one meanwhile, that will do.
         compaction: when to build one by itself.
+        ready: a base of :func:`verifier.control.compacting.prepared`; None: it is built here, if it is time for one.
         allow_drop: publish even if many active keys are lost, or if the publication before cannot be compared with.
         allow_clock_back: publish even if the clock is behind the publication before.
         guard: how many active keys may be lost without ``allow_drop``.
@@ -190,7 +82,22 @@ def publish(
         Unavailable: the disk or the database refused.
         UnsoundPublication: what was built, or the publication before, is not sound.
     """
-    with working(home, registry=registry, actor=actor, now_s=now_s, progress=progress) as work:
+    if registry is None:
+        with open_registry(home) as opened_here:
+            return publish(
+                home, registry=opened_here, actor=actor, resume=resume, held_ok=held_ok, rebase=rebase,
+                compaction=compaction, ready=ready, allow_drop=allow_drop, allow_clock_back=allow_clock_back,
+                guard=guard, dry_run=dry_run, examples_max=examples_max, progress=progress, now_s=now_s,
+            )  # fmt: skip
+    limits = compaction or Compaction()
+    with ExitStack() as stack:
+        if ready is None and not dry_run and (rebase or limits != NO_COMPACTION):
+            ready = stack.enter_context(compacting.prepared(
+                home, registry=registry, actor=actor, rebase=rebase, compaction=limits, allow_drop=allow_drop,
+                progress=progress, now_s=now_s,
+            ))  # fmt: skip
+        work = _begun(stack, lambda: working(home, registry=registry, actor=actor, now_s=now_s, progress=progress),
+                      patience_s=PATIENCE_S if ready else 0.0)  # fmt: skip
         origin = work.origin(go_on=allow_drop)
         work.check_clock(origin, allow_back=allow_clock_back)
         wish = Wish(
@@ -200,13 +107,84 @@ def publish(
         held = origin.state.hold is not None
         if held and not resume and not held_ok:
             raise _is_held(origin.state)
-        if not (rebase or wish.resign or (held and resume)) and _nothing_to_do(work, origin):
+        if not (rebase or ready or wish.resign or (held and resume)) and _nothing_to_do(work, origin):
             assert origin.manifest is not None
             return Receipt(origin.manifest, False, Difference())
         if held and not resume:
             return conclude(work, origin, _held(work, origin, dry_run=dry_run), wish)
-        draft = of_now(work, origin, compaction or Compaction(), rebase=rebase, dry_run=dry_run)
+        if ready is not None and ready.fits(origin):
+            draft = _of_ready(work, origin, ready)
+        else:
+            draft = of_now(work, origin, limits, rebase=rebase and ready is None, dry_run=dry_run)
         return conclude(work, origin, replace(draft, action="publication.resume") if held else draft, wish)
+
+
+def compact(
+    home: Home,
+    *,
+    registry: Registry | None = None,
+    actor: Actor | None = None,
+    compaction: Compaction | None = None,
+    alone: AbstractContextManager[object] | None = None,
+    progress: Progress = silent,
+    now_s: int | None = None,
+) -> Receipt | None:
+    """Publish a new base if the delta has outgrown the present one; others publish while it is built.
+
+    What others recorded by then is published with it, as with any publication.
+
+    Args:
+        home: the ``--store`` folder.
+        registry: the folder's, if it is open already.
+        actor: who does it; the user of this process when None.
+        compaction: when it is time.
+        alone: entered for the publication itself: keeps others of this process from publishing.
+        progress: told how far it is.
+        now_s: the time of the publication, seconds since 1970; the clock's when None.
+
+    Returns:
+        None if it is not time, or the store is held or has no publication.
+
+    Raises:
+        VerifierError: as :func:`publish`.
+    """
+    if registry is None:
+        with open_registry(home) as opened_here:
+            return compact(home, registry=opened_here, actor=actor, compaction=compaction, alone=alone,
+                           progress=progress, now_s=now_s)  # fmt: skip
+    with compacting.prepared(
+        home, registry=registry, actor=actor, compaction=compaction, progress=progress, now_s=now_s
+    ) as ready:
+        if ready is None:
+            return None
+        with alone or nullcontext():
+            return publish(home, registry=registry, actor=actor, held_ok=True, compaction=NO_COMPACTION, ready=ready,
+                           progress=progress, now_s=now_s)  # fmt: skip
+
+
+def _begun(stack: ExitStack, begin: Callable[[], AbstractContextManager[Work]], *, patience_s: float) -> Work:
+    """Begin the work; wait for other publishers, if what is at stake took long."""
+    last = time.monotonic() + patience_s
+    while True:
+        try:
+            return stack.enter_context(begin())
+        except Conflict as error:
+            if error.code != "PUBLISHER_BUSY" or time.monotonic() >= last:
+                raise
+        time.sleep(PAUSE_S)
+
+
+def _of_ready(work: Work, origin: Origin, ready: Ready) -> Draft:
+    """Build what the registry says, on a base that was built before."""
+    assert origin.manifest is not None and ready.state.base_next_version is not None
+    _unite(work, origin, rebase=False)
+    ready.move(work.builder.folder)
+    with work.registry.read() as connection:
+        state = _same_revision(queries.state(connection), origin)
+        content = ready.content(work.builder, connection, state)
+        tombstones = ready.write_tombstones(connection, work.store, origin.manifest, work.builder.folder)
+        on_old = by_head(dirty.rows_since_base(connection, ready.state.base_next_version))
+    return Draft(state=state, content=content, tombstones=tombstones, base=ready.noted(), ready=ready, on_old=on_old)
 
 
 def of_now(work: Work, origin: Origin, compaction: Compaction, *, rebase: bool, dry_run: bool) -> Draft:
@@ -242,7 +220,7 @@ def conclude(work: Work, origin: Origin, draft: Draft, wish: Wish) -> Receipt:
     before = origin.manifest
     if before is not None and not wish.resign and manifest.content() == before.content():
         return _unchanged(work, before, draft, wish)
-    outlook = _outlook(work, origin, draft.content, wish)
+    outlook = _outlook(work, origin, draft, wish)
     if before is not None and not (wish.resign or outlook.effective) and _alike(manifest, before):
         return _unchanged(work, before, draft, wish)
     difference = replace(
@@ -353,10 +331,15 @@ def _unchanged(work: Work, current: Manifest, draft: Draft, wish: Wish) -> Recei
     return Receipt(current, False, Difference())
 
 
-def _outlook(work: Work, origin: Origin, content: Content, wish: Wish) -> Outlook:
-    """Say what callers will notice: by what changed if the base stays, by all records otherwise."""
-    before, now_s = origin.manifest, work.now_s
+def _outlook(work: Work, origin: Origin, draft: Draft, wish: Wish) -> Outlook:
+    """Say what callers will notice: by what changed if the base stays or was compared before, else by all records."""
+    before, content, now_s = origin.manifest, draft.content, work.now_s
     try:
+        if draft.ready is not None:
+            return compacting.outlook_of(
+                work, origin, draft.ready, content=content, on_old=draft.on_old, activity=_activity(work),
+                examples_max=wish.examples_max, dormant=wish.dormant,
+            )  # fmt: skip
         if before is not None and before.base.sha256 == content.base.sha256 and is_whole(work.store, before):
             with opened(work.builder, Content(before.base, before.delta)) as old, opened(work.builder, content) as new:
                 return compare_on_base(old, new, before, now_s, _activity(work), examples_max=wish.examples_max,

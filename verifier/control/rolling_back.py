@@ -9,9 +9,10 @@ from verifier.control.acting import Actor
 from verifier.control.building import of_registry
 from verifier.control.committing import Origin, Work, keyrings_of, working
 from verifier.control.comparing import Difference, compare
+from verifier.control.drafts import Draft, DropGuard, Receipt, Wish
 from verifier.control.holding import Hold
 from verifier.control.progress import Progress, silent
-from verifier.control.publishing import Draft, DropGuard, Receipt, Wish, conclude, publish
+from verifier.control.publishing import conclude, publish
 from verifier.errors import Conflict, NotFound
 from verifier.registry import queries
 from verifier.registry.database import Registry

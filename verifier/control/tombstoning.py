@@ -103,14 +103,34 @@ def write_files(
     if rebase or previous is None or previous.base.peppers != queries.state(connection).peppers:
         whole = write_set(building, tombstones.ascending(connection))
         return () if whole is None else (whole,)
-    first, later = previous.tombstones[:1], previous.tombstones[1:]
+    first = previous.tombstones[0] if previous.tombstones else None
+    return write_later(connection, store, building, first, previous.tombstones[1:])
+
+
+def write_later(
+    connection: Connection, store: Store, building: Path, first: TombstoneFile | None, later: Iterable[TombstoneFile]
+) -> tuple[TombstoneFile, ...]:
+    """Write the file of the tombstones that a first file lacks; return both, as far as there are any.
+
+    Args:
+        connection: a transaction on the registry.
+        store: where the files of ``later`` lie.
+        building: where the new file is written; ``first`` may lie there, too.
+        first: a file that is left as it is.
+        later: files of the publication before whose entries are taken over.
+
+    Raises:
+        UnsoundPublication: a file is missing or damaged.
+    """
     entries = {entry.tag: entry for entry in tombstones.since_base(connection)}
     for file in later:
         entries.update((entry.tag, entry) for entry in read_set(store.tombstone_path(file.sha256), file))
-    there = b"".join(_tags_of(store.tombstone_path(file.sha256), file) for file in first)
-    new = [entries[tag] for tag in sorted(entries) if not contains(there, tag)]
-    added = write_set(building, new)
-    return first if added is None else (*first, added)
+    there = b""
+    if first is not None:
+        built = building / first.sha256
+        there = _tags_of(built if built.exists() else store.tombstone_path(first.sha256), first)
+    added = write_set(building, [entries[tag] for tag in sorted(entries) if not contains(there, tag)])
+    return tuple(file for file in (first, added) if file is not None)
 
 
 def install(publisher: Publisher, files: Iterable[TombstoneFile]) -> None:

@@ -136,6 +136,7 @@ class State:
     next_version: int = 1
     published_next_version: int | None = None
     base_sha256: str | None = None
+    base_changes: int | None = None
     base_next_version: int | None = None
     base_at: int | None = None
     held_since: int | None = None

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 
 from verifier.errors import Conflict, Unavailable, UnsoundPublication
-from verifier.store import durable
+from verifier.store import durable, workshop
 from verifier.store.layout import Store
 from verifier.store.manifest import Manifest, digest_of, time_text
 
@@ -54,6 +54,7 @@ class Publisher:
                 durable.make_folder(folder)
             if not left or left != _left_in_order():
                 self._clean()
+            workshop.remove_abandoned(self.store)
             self.building.mkdir(exist_ok=True)
         except BaseException:
             self._unlock()
