@@ -378,3 +378,16 @@ def test_a_signing_key_that_is_lost_is_replaced(run: Cli, home: Path):
     assert verdicts(home, token) == ["CLIENT_DISABLED"]
     run("secrets", "distrust", *lost["trusted"])
     assert verdicts(home, token) == ["CLIENT_DISABLED"]
+
+
+def test_a_backup_holds_what_was_just_committed(run: Cli, home: Path):
+    created(run, "--publish")
+    file = home.parent / "backup.db"
+    assert run("registry", "backup", file, "--json").json == {"file": str(file), "bytes": file.stat().st_size}
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert run("registry", "backup", file, "--json", ok=False).json["error"]["code"] == "FILE_EXISTS"
+    for path in home.glob("registry.db*"):
+        path.unlink()
+    file.rename(home / "registry.db")
+    assert [client["client_id"] for client in run("client", "list", "--json").rows] == ["acme"]
+    assert run("publish", "--json").json["changed"] is False

@@ -55,14 +55,17 @@ def blocks(page: str, language: str) -> list[str]:
 
 
 def steps(page: str) -> list[Step]:
-    """Read the console blocks as pairs of command and output."""
+    """Read the console blocks as pairs of command and output; ``> `` goes on with a command, as bash shows it."""
     found: list[Step] = []
     for block in blocks(page, "console"):
         for line in block.splitlines():
+            command, output = found[-1] if found else ("", "")
             if line.startswith("$ "):
                 found.append((line[2:], ""))
+            elif line.startswith("> ") and not output:
+                found[-1] = (f"{command}\n{line[2:]}", "")
             else:
-                found[-1] = (found[-1][0], f"{found[-1][1]}{line}\n")
+                found[-1] = (command, f"{output}{line}\n")
     return found
 
 
@@ -73,10 +76,16 @@ def reader_environment(commands: Path) -> dict[str, str]:
 
 
 class Shell:
-    """One bash that lives through a whole page, as a reader's terminal does."""
+    """One bash that lives through a whole page, as a reader's terminal does.
+
+    Attributes:
+        folder: where it began.
+        code: exit code of the last command.
+    """
 
     def __init__(self, folder: Path, environment: dict[str, str]) -> None:
         self.folder = folder
+        self.code = 0
         self.process = subprocess.Popen(
             ["bash", "--norc", "--noprofile"], cwd=folder, env=environment, text=True, bufsize=1,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
@@ -87,10 +96,11 @@ class Shell:
         assert self.process.stdin is not None and self.process.stdout is not None
         watchdog = threading.Timer(STEP_TIMEOUT_S, self.kill)
         watchdog.start()
-        self.process.stdin.write(f"{command}\nprintf '\\n%s\\n' {DONE}\n")
+        self.process.stdin.write(f"{command}\nprintf '\\n%s %d\\n' {DONE} $?\n")
         lines: list[str] = []
         for line in self.process.stdout:
-            if line.strip() == DONE:
+            if line.startswith(DONE):
+                self.code = int(line.split()[1])
                 break
             lines.append(line)
         else:

@@ -28,7 +28,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "publish": ("publish", "Publish clients and keys as they are now; nodes take the publication up by themselves."),
     "rollback": ("rollback", "Serve the whole store as it was at REVISION, denials of now on top, and hold it there."),
     "publications": ("publications", "List, show, compare and prune publications."),
-    "registry": ("registry", "Mend and upgrade the registry."),
+    "registry": ("registry", "Back up, mend and upgrade the registry."),
     "nodes": ("nodes", "What the nodes serve, as they report it."),
     "usage": ("usage", "How much a key, or all keys of a client, were used, by version and day, the newest first."),
     "audit": ("audit", "Who did what, when: list, verify and export the audit log."),

@@ -218,7 +218,7 @@ def retirement_json(answer: "lifecycle_pb2.CheckRetirementResponse", key_id: str
         "last_used_node": answer.last_used_node or None,
         "old_valid": answer.old_valid,
         "new_valid": answer.new_valid,
-        "share_moved": answer.share_moved,
+        "share_moved": round(answer.share_moved, 4),
         "addresses": list(answer.addresses),
         "nodes": [
             {"node": node.node, "from": moment(node, "from"), "to": moment(node, "to"), "gap_s": seconds(node, "gap")}

@@ -1,5 +1,6 @@
 """``verifier registry``: the operators' system of record itself."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -9,7 +10,7 @@ from verifier.cli._place import home_of, is_remote
 from verifier.cli._progress import progress_bar
 from verifier.cli._seam import only_local, seam
 from verifier.cli._wish import Wish, changing, recorded_options, tell
-from verifier.errors import NotFound
+from verifier.errors import InvalidInput, NotFound
 
 if TYPE_CHECKING:
     from verifier.admin.v1 import types_pb2
@@ -24,7 +25,33 @@ COUNTS = {
 
 @click.group()
 def command() -> None:
-    """Mend and upgrade the registry."""
+    """Back up, mend and upgrade the registry."""
+
+
+@command.command()
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@json_option
+@click.pass_context
+def backup(ctx: click.Context, file: Path, as_json: bool) -> None:
+    """Copy a registry in a file to FILE, mode 0600, whoever is using it meanwhile.
+
+    Do not copy registry.db yourself: the newest changes are not in it yet. What brings a backup back is `registry
+    reconcile`. A PostgreSQL registry is backed up by its own means, such as pg_dump.
+    """
+    from verifier.registry.backups import copy_to
+    from verifier.registry.database import open_registry
+    from verifier.registry.engines import sqlite_file
+
+    with open_registry(only_local(ctx, "registry backup")) as registry:
+        source = sqlite_file(registry.url)
+    if source is None:
+        raise InvalidInput("this registry is in a PostgreSQL database", hint="pg_dump", code="NOT_A_FILE")
+    with progress_bar("backup") as progress:
+        copy_to(source, file.absolute(), lambda done, total: progress("backup", done, total))
+    if as_json:
+        print_json({"file": str(file), "bytes": file.stat().st_size})
+    else:
+        click.echo(f"the registry as it is now: {file}")
 
 
 @command.command()

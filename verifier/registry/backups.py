@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from verifier.errors import Unavailable
+from verifier.errors import Conflict, Unavailable
 from verifier.store import durable
 
 PAGES = 4096
@@ -27,9 +27,24 @@ def back_up(file: Path, label: str, told: Callable[[int, int], None] = lambda do
         Unavailable: it cannot be written (``BACKUP_FAILED``); nothing is left of it.
     """
     target = _free_name(file, label)
+    copy_to(file, target, told)
+    return target
+
+
+def copy_to(file: Path, target: Path, told: Callable[[int, int], None] = lambda done, total: None) -> None:
+    """Copy a registry's file to a new one, durably, mode 0600.
+
+    Copying the file itself would leave out what is only in its write-ahead log.
+
+    Raises:
+        Conflict: there is such a file already (``FILE_EXISTS``).
+        Unavailable: it cannot be written (``BACKUP_FAILED``); nothing is left of it.
+    """
+    if target.exists():
+        raise Conflict(f"{target} exists already", hint="give a name that is new", code="FILE_EXISTS")
     building = target.with_name(target.name + durable.TEMPORARY_SUFFIX)
     try:
-        building.unlink(missing_ok=True)  # of an upgrade that was killed
+        building.unlink(missing_ok=True)  # of one that was killed
         os.close(os.open(building, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))  # it holds all tags
         source, copy = sqlite3.connect(file), sqlite3.connect(building)
         try:
@@ -42,7 +57,6 @@ def back_up(file: Path, label: str, told: Callable[[int, int], None] = lambda do
         with suppress(OSError):
             building.unlink(missing_ok=True)
         raise Unavailable(f"the registry cannot be copied to {target}: {error}", code="BACKUP_FAILED") from None
-    return target
 
 
 def _free_name(file: Path, label: str) -> Path:
