@@ -102,6 +102,11 @@ class Change:
                 replay.save(connection, name, response, time_s())
         return response
 
+    def is_repeat(self) -> bool:
+        """Tell whether the answer of the first time is there already."""
+        with self.desk.registry.read() as connection:
+            return replay.find(connection, self._name(), time_s()) is not None
+
     def awaited(self, response: Response, covered: Covered) -> Response:
         """Complete the receipt of a command that published; wait for nodes if the options say so."""
         receipt = _receipt(response)

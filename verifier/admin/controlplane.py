@@ -13,6 +13,7 @@ from pathlib import Path
 
 from verifier import __version__
 from verifier.admin.bursts import BurstPublisher, PendingWatch
+from verifier.admin.compactor import Compactor
 from verifier.admin.desk import Desk
 from verifier.admin.metrics import ControlMetrics
 from verifier.admin.propagation import PropagationWatch
@@ -71,6 +72,7 @@ class ControlPlane:
         self._pruned_at = time.monotonic()
         self.metrics = ControlMetrics(self._desk.registry, lambda: self.leads, self._told_to)
         self._bursts = BurstPublisher(self._desk, self.metrics.publication_failed)
+        self._compactor = Compactor(self._desk, self.metrics.publication_failed)
         self._propagation = PropagationWatch(self._desk, self._arrived)
         self._pending = PendingWatch(self._desk, settings.publish_pending / 1000)
         self._desk.on_publication_due = self._bursts.due
@@ -131,6 +133,8 @@ class ControlPlane:
             self._loop.join()
         if not self._bursts.stop(LAST_PUBLICATION_S):
             self._log.warning("a publication is still being made")
+        if not self._compactor.wait(LAST_PUBLICATION_S):
+            self._log.warning("a new base is still being built")
         self._propagation.stop()
         if self._http is not None:
             self._http.stop()
@@ -199,6 +203,7 @@ class ControlPlane:
             self._bursts.due(drop=turn.retired)
         elif self._pending.is_due():
             self._bursts.due()
+        self._compactor.look()
         self._prune()
 
     def _is_whole(self) -> bool:

@@ -83,7 +83,7 @@ class SharedPublisher:
                 ),
                 until,
             )
-            self._noted(receipt)
+            self.noted(receipt)
             return self.published(receipt.revision)
 
     @contextmanager
@@ -112,7 +112,7 @@ class SharedPublisher:
         """
         result = self._patiently(work, until)
         if isinstance(result, Receipt):
-            self._noted(result)
+            self.noted(result)
         return result
 
     def newest(self) -> Covered:
@@ -131,7 +131,8 @@ class SharedPublisher:
             return self.published(state.last_revision)
         return None
 
-    def _noted(self, receipt: Receipt) -> None:
+    def noted(self, receipt: Receipt) -> None:
+        """Remember when a publication became current."""
         if receipt.committed_at_ms is not None:
             self._committed[receipt.revision] = receipt.committed_at_ms
             for revision in sorted(self._committed)[:-REMEMBERED]:

@@ -1,6 +1,7 @@
 """PublicationService: publishing, going back, comparing, listing, tidying up."""
 
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from typing import TypeVar
 
 from verifier.admin.changing import Change, time_s
@@ -9,7 +10,9 @@ from verifier.admin.publications import described, difference_message, publicati
 from verifier.admin.service.handlers import Handlers
 from verifier.admin.times import span_s
 from verifier.admin.v1 import publication_pb2 as pb
-from verifier.control import comparing, pruning
+from verifier.control import compacting, comparing, pruning
+from verifier.control.building import NO_COMPACTION
+from verifier.control.compacting import Ready
 from verifier.control.comparing import Difference
 from verifier.control.publishing import DropGuard, Receipt, keyrings_of, publish
 from verifier.control.reconciling import reconcile
@@ -35,13 +38,24 @@ class Publications(Handlers):
                     self._desk.home, registry=self._desk.registry, actor=self._caller.actor(*command.words),
                     resume=request.resume, rebase=request.rebase, allow_drop=request.allow_drop,
                     allow_clock_back=request.allow_clock_back, guard=guard, dry_run=request.options.validate_only,
-                    progress=self._desk.publisher.progress,
+                    progress=self._desk.publisher.progress, ready=ready,
+                    compaction=None if request.options.validate_only else NO_COMPACTION,
                 ),
             )  # fmt: skip
             response.changed = done.changed
 
         command = Change(self._desk, self._caller, request, request.options)
-        return self._answered(command, command.carried_out(pb.PublishResponse(), work))
+        with self._prepared(request, command) as ready:
+            return self._answered(command, command.carried_out(pb.PublishResponse(), work))
+
+    def _prepared(self, request: pb.PublishRequest, command: Change) -> AbstractContextManager[Ready | None]:
+        """Build a base if it is time for one, before anybody is kept from publishing."""
+        if request.options.validate_only or command.is_repeat():
+            return nullcontext()
+        return compacting.prepared(
+            self._desk.home, registry=self._desk.registry, actor=self._caller.actor(*command.words),
+            rebase=request.rebase, allow_drop=request.allow_drop, progress=self._desk.publisher.progress,
+        )  # fmt: skip
 
     def RollBack(self, request: pb.RollBackRequest) -> pb.RollBackResponse:
         """Publish what an earlier publication said, denials of now on top, and hold the store there."""
