@@ -101,6 +101,13 @@ def test_safe_with_its_evidence(world: World):
     assert world.check() == world.check(0)  # the version superseded last
 
 
+def test_a_live_version_is_meant_rather_than_a_successor_that_was_withdrawn(world: World):
+    world.change_version(2, superseded_at=NOW_S, superseded_by=1, revoked_at=NOW_S, reason=4)
+    assert 1 == world.check(0).version
+    world.change_version(1, revoked_at=NOW_S, reason=4)
+    assert 2 == world.check(0).version
+
+
 # --- S1 and S2: the versions -----------------------------------------------------------------------------------------
 
 

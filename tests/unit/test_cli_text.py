@@ -9,14 +9,15 @@ import click
 import pytest
 
 from verifier import tokens
-from verifier.admin.v1 import types_pb2
+from verifier.admin.v1 import lifecycle_pb2, types_pb2
 from verifier.cli import _app
 from verifier.cli._common import Duration, counted, duration_text, pairs, plain
 from verifier.cli._handout import Handout
 from verifier.cli._policy import NAMES, laid_over, policy_line, said_in
 from verifier.cli._present import policy_json, receipt_json
 from verifier.cli._seam import Seam, in_doubt
-from verifier.cli._wish import PUBLISHED, RECORDED, SERVED, Wish
+from verifier.cli._wish import PUBLISHED, RECORDED, SERVED, Wish, tell, tell_laggards
+from verifier.cli.nodes import _row
 from verifier.cli.revoke import leaked_digests
 from verifier.cli.status import show
 from verifier.cli.usage import _hours
@@ -136,6 +137,36 @@ def test_how_far_a_change_goes_by_itself(wish: Wish, seam: Seam, handout: bool, 
     assert (options.wait, options.timeout.seconds if options.HasField("timeout") else None) == (wait, timeout_s)
     assert options.validate_only == wish.dry_run
     assert len(options.request_id) == 36
+
+
+@pytest.mark.parametrize("preview", [False, True])
+def test_an_interrupted_change_tells_how_to_go_on_with_it(capsys: pytest.CaptureFixture[str], preview: bool):
+    def interrupted(_: object) -> Any:
+        raise KeyboardInterrupt
+
+    options = types_pb2.Options(request_id="r-1", validate_only=preview)
+    with pytest.raises(KeyboardInterrupt):
+        seam_with().change(interrupted, lifecycle_pb2.RevokeRequest(options=options))
+    assert ("--request-id r-1" in capsys.readouterr().err) is not preview
+
+
+def test_a_node_that_could_not_even_read_a_revision_is_listed_without_one():
+    body: dict[str, Any] = dict.fromkeys(("node", "expected", "revision", "served_at", "last_seen_at", "clock_skew_ms"))
+    assert _row({**body, "last_refusal": {"code": "UNREADABLE", "revision": None}})[-1] == "UNREADABLE"
+    assert _row({**body, "last_refusal": {"code": "FORMAT", "revision": 4}})[-1] == "FORMAT at revision 4"
+
+
+def test_nodes_that_were_asked_directly_are_looked_at_directly(capsys: pytest.CaptureFixture[str]):
+    for node, hint in (("n1", "nodes list"), ("127.0.0.1:9464", "status --target 127.0.0.1:9464")):
+        with pytest.raises(click.exceptions.Exit):
+            tell_laggards({"nodes": {"expected": 1, "behind": [node]}})
+        assert f"verifier {hint} shows why" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("held_at", "hint"), [(0, "verifier publish"), (3, "--publish")])
+def test_what_is_not_served_yet_says_how_it_will_be(capsys: pytest.CaptureFixture[str], held_at: int, hint: str):
+    tell(Wish(), [], {}, types_pb2.Receipt(pending_changes=1, held_at=held_at))
+    assert hint in capsys.readouterr().err.splitlines()[-1].removeprefix("not served yet: ").split(", ")[0]
 
 
 def test_waiting_for_what_is_not_published_is_refused():

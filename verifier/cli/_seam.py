@@ -29,6 +29,7 @@ RETRY_AFTER_S = 0.5
 LOST_CODES = ("UNAVAILABLE", "DEADLINE_EXCEEDED")
 SYSTEM_CA = "system"
 NEVER_SENT = "failed to connect"
+IN_DOUBT = "it may have been carried out; to be sure, repeat the command with --request-id {}"
 FIRST_TRY = "repeat it with the token of the first try: --output FILE with its file, or --sha256 HEX"
 
 
@@ -92,6 +93,11 @@ class Seam:
             click.echo(f"request id: {options.request_id}", err=True)
         try:
             return self._insisting(ask, options)
+        except KeyboardInterrupt:
+            # What was recorded may not be published, and only a repeat under its id goes on from there.
+            if not options.validate_only:
+                click.echo(IN_DOUBT.format(options.request_id), err=True)
+            raise
         finally:
             if self.bar is not None:
                 self.bar.clear()
@@ -114,7 +120,7 @@ def doubtful(error: VerifierError, request_id: str) -> VerifierError:
     """Add to an error after which nobody knows whether the change was made how to find out."""
     if in_doubt(error):
         error.details.setdefault("request_id", request_id)
-        error.hint = f"it may have been carried out; to be sure, repeat the command with --request-id {request_id}"
+        error.hint = IN_DOUBT.format(request_id)
     return error
 
 

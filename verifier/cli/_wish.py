@@ -22,6 +22,7 @@ NOT_EVERYWHERE_EXIT_CODE = 5
 TIMEOUT_S = 30
 HANDOUT_TIMEOUT_S = 5  # how long a new token waits for the nodes before it is shown
 NOT_SERVED = "not served yet: verifier publish"
+NOT_SERVED_HELD = "not served yet: repeated with --publish, denials and new keys are; the rest after --resume"
 OFFERED = ("publish", "wait", "timeout_s", "nodes", "request_id", "note", "dry_run", "as_json")
 
 
@@ -169,7 +170,8 @@ def tell(
     if wish.dry_run:
         click.echo("nothing was changed: this was a dry run", err=True)
     elif not outcome["published"] and not quiet:
-        click.echo(NOT_SERVED, err=True)
+        # While the store is held a plain `verifier publish` is refused.
+        click.echo(NOT_SERVED if outcome["held_at"] is None else NOT_SERVED_HELD, err=True)
     tell_laggards(outcome)
 
 
@@ -200,5 +202,9 @@ def tell_laggards(outcome: Mapping[str, Any]) -> None:
     if not behind:
         return
     click.echo(f"not served yet by {', '.join(behind)}", err=True)
-    click.echo("  hint: verifier nodes list shows why; verifier nodes forget NAME, if one is gone for good", err=True)
+    if ":" in behind[0]:  # asked directly, with --node: it need not report to anybody
+        click.echo(f"  hint: verifier status --target {behind[0]} shows why", err=True)
+    else:
+        click.echo("  hint: verifier nodes list shows why; verifier nodes forget NAME, if one is gone for good",
+                   err=True)
     raise click.exceptions.Exit(NOT_EVERYWHERE_EXIT_CODE)

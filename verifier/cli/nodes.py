@@ -82,5 +82,6 @@ def bundle(ctx: click.Context, folder: Path, as_json: bool) -> None:
 
 def _row(body: dict[str, Any]) -> list[object]:
     refusal = body["last_refusal"]
-    shown = {**body, "last_refusal": refusal and f"{refusal['code']} at revision {refusal['revision']}"}
+    at = f" at revision {refusal['revision']}" if refusal and refusal["revision"] is not None else ""
+    shown = {**body, "last_refusal": refusal and refusal["code"] + at}
     return [shown[name] for name in COLUMNS]

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, select
 
 from verifier.control import coverage
 from verifier.control.coverage import Gap
-from verifier.control.lifecycle import effective_end, phase
+from verifier.control.lifecycle import effective_end, is_live, phase
 from verifier.control.policy import policy_of
 from verifier.control.rhythm import quiet_time, rhythm_of
 from verifier.control.used import as_of, query_usage, used_lately
@@ -100,14 +100,14 @@ def check_retirement(
     Args:
         connection: any transaction.
         key: with all its versions.
-        number: of the version; 0 for the one superseded last.
+        number: of the version; 0 for the one superseded last, of those that are still live if there are any.
         now_s: seconds since 1970.
         accept_gaps: do not count times for which nodes' reports are missing.
 
     Raises:
         InvalidInput: the key has no such version (``VERSION_NOT_FOUND``).
     """
-    version = _chosen(key, number)
+    version = _chosen(key, number, now_s)
     successors = _successors(key, version)
     rhythm = rhythm_of(connection, version, now_s)
     min_quiet_s = policy_of(connection, key).min_quiet_s or 0
@@ -153,9 +153,11 @@ def check_retirement(
 # --- The version and those after it ----------------------------------------------------------------------------------
 
 
-def _chosen(key: Key, number: int) -> Version:
+def _chosen(key: Key, number: int, now_s: int) -> Version:
     if number == 0:
-        return max(key.versions, key=lambda one: (one.superseded_at is not None, one.superseded_at or 0, one.number))
+        # A successor that a forced rotation withdrew is superseded, too, in the same second; nobody retires that.
+        return max(key.versions, key=lambda one: (one.superseded_at is not None, is_live(key, one, now_s),
+                                                  one.superseded_at or 0, one.number))  # fmt: skip
     for version in key.versions:
         if version.number == number:
             return version
