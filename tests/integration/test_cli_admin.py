@@ -256,6 +256,8 @@ def test_a_node_runs_from_its_bundle(run: Cli, home: Home, tmp_path: Path):
     with RunningNode(bundle) as node:
         until(lambda: cli("status", "--target", node.metrics).code == 0)
     assert here("nodes", "bundle", bundle).code == 0
+    refused = here("nodes", "bundle", home.folder, "--json", ok=False)
+    assert (refused.code, refused.json["error"]["code"]) == (4, "PUBLISHERS_FOLDER")
     with Keyring.open(bundle) as keyring:
         assert keyring.verify(token).verdict.name == "VALID"
     assert run("nodes", "bundle", bundle, ok=False).code == 2

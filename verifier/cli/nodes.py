@@ -9,6 +9,7 @@ from verifier.cli._common import counted, json_option, print_json, print_table
 from verifier.cli._present import node_json
 from verifier.cli._seam import only_local, seam
 from verifier.cli._wish import Wish, changing, recorded_options, tell
+from verifier.errors import Conflict
 
 COLUMNS = ("node", "expected", "revision", "served_at", "last_seen_at", "clock_skew_ms", "last_refusal")
 
@@ -64,6 +65,9 @@ def bundle(ctx: click.Context, folder: Path, as_json: bool) -> None:
 
     here = Secrets(only_local(ctx, "nodes bundle").secrets)
     there = Home(folder)
+    if Secrets(there.secrets).signing_path.exists():
+        raise Conflict(f"{there.folder} is a publisher's folder: there is a signing key in it, which no node may have",
+                       hint="name another folder", code="PUBLISHERS_FOLDER")
     for place, mode in ((there.folder, 0o755), (there.store, 0o755), (there.secrets, 0o700),
                         (there.secrets / "peppers", 0o700)):  # fmt: skip
         place.mkdir(mode=mode, parents=True, exist_ok=True)

@@ -146,7 +146,8 @@ def _tell_preview(preview: "lifecycle_pb2.RevokeResponse", reason: str, *, as_js
         title = "the most used ones" if preview.count > IMPACTS_SHOWN else "cut off"
         shown = body["impacts"][:IMPACTS_SHOWN]
         print_table(title, columns, ([impact[column] for column in columns] for impact in shown))
-    click.echo(f"nothing was changed; to carry it out, add --expect {preview.count}", err=True)
+    how = f"; to carry it out, add --expect {preview.count}" if preview.count else ""
+    click.echo(f"nothing was changed{how}", err=True)
 
 
 def _body(done: "lifecycle_pb2.RevokeResponse", reason: str) -> dict[str, Any]:
