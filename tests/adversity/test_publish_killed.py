@@ -20,17 +20,17 @@ from sqlalchemy import select
 from tests.integration.test_deltas import built_anew
 from tests.support.homes import add_keys, make_home
 from tests.support.served import served
-from verifier.control import building, committing, holding, publishing, rolling_back, tombstoning
+from verifier.control import building, committing, compacting, holding, publishing, rolling_back, tombstoning
 from verifier.registry import database, dirty, intents, queries, schema
 from verifier.registry.database import open_registry
-from verifier.store import durable, writer
+from verifier.store import durable, workshop, writer
 from verifier.store.layout import Store
 from verifier.store.manifest import digest_of
 from verifier.store.secrets import Secrets
 
 WATCHED = {module.__file__ for module in (
-    building, committing, database, dirty, durable, holding, intents, publishing, queries, rolling_back, tombstoning,
-    writer,
+    building, committing, compacting, database, dirty, durable, holding, intents, publishing, queries, rolling_back,
+    tombstoning, workshop, writer,
 )}  # fmt: skip
 RANDOM_KILLS = 5
 

@@ -32,8 +32,9 @@ Rows = Mapping[bytes, bytes]  # record by tag head
 class Compaction:
     """When a delta has grown so large or old that a new base is built instead.
 
-    A publication takes some 10 us for each record of its delta, and a new base takes nodes seconds and the store its
-    size again, for as long as old publications are kept.
+    A publication takes 3.3 us of a processor for each record of its delta, besides 11 ms, so one with 10,000 takes some
+    50 ms on an idle machine. A new base takes nodes seconds and the store its size again, for as long as old
+    publications are kept.
 
     Attributes:
         records_min: up to so many records a delta is never too large.
@@ -42,8 +43,8 @@ class Compaction:
         age_s: age of the base, in seconds; of no weight as long as nothing changed since.
     """
 
-    records_min: int = 50_000
-    share: float = 0.01
+    records_min: int = 10_000
+    share: float = 0.001
     bytes_max: int = 256 << 20
     age_s: int = 30 * 86_400
 

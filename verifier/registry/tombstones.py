@@ -76,6 +76,10 @@ def since_base(connection: Connection) -> list[Tombstone]:
 
     A version that became compromised since the base is among them: its record was rewritten then.
     """
+    few = _few(connection)
+    if few is not None:
+        there = _in_delta(connection, few) if few else set()
+        return [entry for entry in ascending(connection) if entry.tag in there] if there else []
     query = select(_t.tag, _t.key_id, _t.number, _t.revoked_at).join(
         schema.versions, and_(_v.tag == _t.tag, _v.ordinal.in_(in_delta(connection)))
     )
@@ -93,10 +97,13 @@ def resurrected(connection: Connection, *, delta_only: bool = False) -> list[int
     """Return the ordinals of versions that have a tombstone, and are not revoked as compromised all the same.
 
     Only a registry that was meddled with has any. All of them are found by a search per tombstone, those that a delta
-    on the present base would publish by a search per record of the delta.
+    on the present base would publish by a search per record of the delta; or all of them, while tombstones are few.
     """
     alive: ColumnElement[bool] = or_(_v.revoked_at.is_(None), _v.reason.is_(None), _v.reason != _COMPROMISED)
     query = select(_v.ordinal).where(alive)
+    few = _few(connection) if delta_only else None
+    if few is not None:
+        return sorted(connection.scalars(query.where(_v.tag.in_(few)))) if few else []
     if delta_only:
         buried = exists().where(_t.tag == _v.tag)
         return sorted(connection.scalars(query.where(_v.ordinal.in_(in_delta(connection)), buried)))
@@ -114,6 +121,21 @@ def keys_of(connection: Connection, ordinals: Iterable[int]) -> dict[str, set[in
         for key_id, ordinal in connection.execute(query.where(_v.ordinal.in_(part))):
             found.setdefault(key_id, set()).add(ordinal)
     return found
+
+
+def _few(connection: Connection) -> list[bytes] | None:
+    """Return the tags of all tombstones if one statement can name them: then a delta's size is of no weight."""
+    found = connection.scalars(select(_t.tag).limit(_AT_ONCE + 1)).all()
+    return [bytes(tag) for tag in found] if len(found) <= _AT_ONCE else None
+
+
+def _in_delta(connection: Connection, wanted: list[bytes]) -> set[bytes]:
+    """Return those of a few tags whose versions a delta on the present base would hold."""
+    first_new = connection.scalar(select(schema.registry.c.base_next_version))
+    held: ColumnElement[bool] = exists().where(schema.dirty.c.version_ordinal == _v.ordinal)
+    if first_new is not None:
+        held = or_(held, _v.ordinal >= first_new)
+    return {bytes(tag) for tag in connection.scalars(select(_v.tag).where(_v.tag.in_(wanted), held))}
 
 
 def _row(entry: Tombstone) -> dict[str, Any]:
