@@ -354,6 +354,9 @@ def test_what_cannot_be_undone(registry: Registry, key: Key):
     refused("AUDIT_NOT_FOUND", NOW, registry, reinstating.reinstate, "x' OR 1")
     refused("NOT_A_REVOCATION", NOW, registry, reinstating.reinstate, "a-1")
     with acting(registry, now_s=NOW) as begun:
+        counted = begun.audit("registry.reconcile", revoked=1).audit_id  # tells how many, not which
+    refused("NOT_A_REVOCATION", NOW, registry, reinstating.reinstate, counted)
+    with acting(registry, now_s=NOW) as begun:
         revoking.revoke_version(begun, key.key_id)
         soft = begun.audit_id
     refused("TOO_OLD", NOW + 30 * DAY + 1, registry, reinstating.reinstate, soft)

@@ -108,13 +108,14 @@ def _revocation(connection: Connection, audit_id: str) -> tuple[Entry, Spans]:
             f"there is no audit entry {quoted(audit_id)}", hint="verifier audit list", code="AUDIT_NOT_FOUND"
         )
     details = json.loads(entry.details)
-    spans = list(details.get("revoked", ()))
+    told = details.get("revoked")
+    spans = list(told) if isinstance(told, list) else []  # those of reconciling tell a number
     if entry.action == "key.revoke" and "of" not in details and not spans:
         for part in found:
-            told = json.loads(part.details)
-            if told.get("of") != audit_id:
+            of_part = json.loads(part.details)
+            if of_part.get("of") != audit_id:
                 break
-            spans += told.get("revoked", ())
+            spans += of_part.get("revoked", ())
     if not spans:
         raise Conflict(f"audit entry {audit_id} tells of no revocation", hint="verifier audit list",
                        code="NOT_A_REVOCATION")
