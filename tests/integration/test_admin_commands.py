@@ -307,6 +307,20 @@ def test_an_emergency_is_not_stopped_by_the_drop_guard(admin: Admin, desk: Desk)
     assert (manifest.active, manifest.drop_override) == (0, True)
 
 
+def test_an_emergency_is_not_stopped_by_revocations_before_it(admin: Admin, desk: Desk):
+    keys = [make_key(admin).key for _ in range(40)]
+    local.at(desk, Caller("token:boss", Role.ADMIN)).publication.Publish(publication_pb2.PublishRequest())
+    names = [pb.VersionName(key_id=key.key_id) for key in keys]
+    admin.lifecycle.Revoke(pb.RevokeRequest(selection=pb.Selection(versions=names[:13]), reason=4, options=RECORDED))
+    with pytest.raises(Conflict, match="14 of 40"):  # who publishes without a word about them is asked
+        admin.lifecycle.Revoke(pb.RevokeRequest(selection=pb.Selection(versions=names[39:]), reason=1,
+                                                options=RECORDED))
+        local.at(desk, Caller("token:boss", Role.ADMIN)).publication.Publish(publication_pb2.PublishRequest())
+    done = admin.lifecycle.Revoke(pb.RevokeRequest(selection=pb.Selection(versions=names[38:39]), reason=1))
+    assert done.receipt.published
+    assert 25 == desk.store.publication(done.receipt.revision, desk.trust()).active
+
+
 def test_the_drop_guard_counts_what_is_lost_besides(admin: Admin, desk: Desk):
     make_client(admin, "other")
     keys = [make_key(admin, "other" if number else "acme").key for number in range(31)]

@@ -42,7 +42,6 @@ class BurstPublisher:
         self._gather_s = gather_s
         self._news = threading.Condition()
         self._wanted = False
-        self._drop = 0
         self._stopping = threading.Event()
         self._retry_s = RETRY_FIRST_S
         self._told: str | None = None  # the refusal that an event tells of
@@ -61,15 +60,10 @@ class BurstPublisher:
             self._thread.join(timeout_s)
         return not self._thread.is_alive()
 
-    def due(self, drop: int = 0) -> None:
-        """Say that something is to be published; returns at once.
-
-        Args:
-            drop: so many versions went on purpose: the drop guard does not count them.
-        """
+    def due(self) -> None:
+        """Say that something is to be published; returns at once."""
         with self._news:
             self._wanted = True
-            self._drop += drop
             self._news.notify_all()
 
     def catch_up(self) -> None:
@@ -87,22 +81,22 @@ class BurstPublisher:
                     return
             self._stopping.wait(self._gather_s)
             with self._news:
-                self._wanted, drop, self._drop = False, self._drop, 0
-            if self._publish(drop):
+                self._wanted = False
+            if self._publish():
                 continue
-            self.due(drop)
+            self.due()
             if self._stopping.wait(self._retry_s):
                 return
             self._retry_s = min(self._retry_s * 2, RETRY_MAX_S)
 
-    def _publish(self, drop: int) -> bool:
+    def _publish(self) -> bool:
         """Publish once; tell whether nothing is left to be done."""
         try:
             with self._desk.registry.read() as connection:
                 state = queries.state(connection)
             if not state.last_revision:
                 return True  # nobody serves this store yet; its first publication is for its owner to make
-            self._desk.publisher.cover(state.changes, SCHEDULE, drop=drop)
+            self._desk.publisher.cover(state.changes, SCHEDULE)
         except VerifierError as error:
             self._refused(error)
             return False

@@ -136,11 +136,8 @@ class Change:
         receipt.audit_id = act.audit_id or ""
         receipt.request_id = self.request_id
 
-    def finished(self, response: Response, *, drop: int = 0) -> Response:
+    def finished(self, response: Response) -> Response:
         """Publish and wait as the options say; complete the receipt.
-
-        Args:
-            drop: how many versions the command revoked, which the drop guard does not count.
 
         Raises:
             VerifierError: of publishing; its details say ``recorded`` and the audit id.
@@ -154,7 +151,7 @@ class Change:
             return self.awaited(response, self.desk.publisher.newest())
         try:
             actor = self.caller.actor(self.request_id)
-            covered = self.desk.publisher.cover(self.need, actor, drop=drop, until=self.until)
+            covered = self.desk.publisher.cover(self.need, actor, until=self.until)
         except VerifierError as error:
             raise _recorded_but(error, receipt) from error
         return self.awaited(response, covered)
@@ -166,8 +163,6 @@ def change(
     request: Any,
     response: Response,
     work: Callable[[Act, Response], None],
-    *,
-    drop: Callable[[Response], int] | None = None,
 ) -> Response:
     """Carry out a command that changes the registry.
 
@@ -177,7 +172,6 @@ def change(
         request: with ``options``.
         response: empty, with a ``receipt``; the work fills in the rest.
         work: does it, inside the act.
-        drop: tells how many versions a response revoked.
 
     Raises:
         Conflict: the request id was used for another request (``REQUEST_ID_REUSED``); or as the work says.
@@ -185,7 +179,7 @@ def change(
     """
     command = Change(desk, caller, request, request.options)
     command.recorded(response, work)
-    return command.finished(response, drop=drop(response) if drop else 0)
+    return command.finished(response)
 
 
 def time_s() -> int:

@@ -199,9 +199,7 @@ class ControlPlane:
         began = time.monotonic()
         turn = self._schedule.turn(may_rotate=self._is_whole())
         self.metrics.turned(turn, time.monotonic() - began)
-        if turn.changed:
-            self._bursts.due(drop=turn.retired)
-        elif self._pending.is_due():
+        if turn.changed or self._pending.is_due():
             self._bursts.due()
         self._compactor.look()
         self._prune()

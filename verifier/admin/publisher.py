@@ -54,10 +54,8 @@ class SharedPublisher:
         self._registry = registry
         self._lock = threading.Lock()
         self._committed: dict[int, int] = {}
-        self._expecting = 0
-        self._counting = threading.Lock()
 
-    def cover(self, need: int, actor: Actor, *, drop: int = 0, until: float | None = None) -> Covered:
+    def cover(self, need: int, actor: Actor, *, until: float | None = None) -> Covered:
         """Return a publication that holds a change, after publishing it if none does.
 
         Callers that come while a publication is made wait for it, and share the next one. No caller waits for a new
@@ -66,20 +64,19 @@ class SharedPublisher:
         Args:
             need: ``registry.changes`` after the change.
             actor: who asks.
-            drop: how many versions the change revoked: the drop guard does not count them.
             until: give up waiting for another process's publisher at this ``time.monotonic``.
 
         Raises:
             Conflict, Unavailable, UnsoundPublication: as ``publishing.publish``.
         """
-        with self._expected(drop), self.alone(until):
+        with self.alone(until):
             covered = self._covered(need)
             if covered is not None:
                 return covered
             receipt = self._patiently(
                 lambda: publishing.publish(
                     self._home, registry=self._registry, actor=actor, held_ok=True,
-                    compaction=NO_COMPACTION, guard=DropGuard(expected=self._expecting), progress=self.progress,
+                    compaction=NO_COMPACTION, guard=DropGuard(spares_ended=True), progress=self.progress,
                 ),
                 until,
             )
@@ -137,17 +134,6 @@ class SharedPublisher:
             self._committed[receipt.revision] = receipt.committed_at_ms
             for revision in sorted(self._committed)[:-REMEMBERED]:
                 del self._committed[revision]
-
-    @contextmanager
-    def _expected(self, drop: int) -> Iterator[None]:
-        """Tell whoever publishes that so many versions go on purpose, until they are gone."""
-        with self._counting:
-            self._expecting += drop
-        try:
-            yield
-        finally:
-            with self._counting:
-                self._expecting -= drop
 
     def _patiently(self, work: Callable[[], Result], until: float | None) -> Result:
         """Do it again as long as another process is publishing."""

@@ -21,12 +21,13 @@ class DropGuard:
     Attributes:
         share: part of the active keys that may go without being asked, 0 to 1.
         records_min: fewer than this may always go.
-        expected: so many go because somebody just revoked them, on purpose; they need no further word.
+        spares_ended: versions that somebody revoked or retired do not count: he gave his word then. Commands that
+            change something say so, or a leaked key would stay valid because others were revoked before it.
     """
 
     share: float = DROP_SHARE
     records_min: int = DROP_RECORDS_MIN
-    expected: int = 0
+    spares_ended: bool = False
 
     def trips(self, lost: int, active: int) -> bool:
         """Tell whether losing so many of so many active keys needs a person's word."""

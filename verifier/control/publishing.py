@@ -233,7 +233,7 @@ def conclude(work: Work, origin: Origin, draft: Draft, wish: Wish) -> Receipt:
     )
     if wish.dry_run:
         return Receipt(manifest, True, difference)
-    manifest = replace(manifest, drop_override=_overrides(origin, draft.content, difference, wish))
+    manifest = replace(manifest, drop_override=_overrides(work, origin, draft.content, outlook, wish))
     outcome = Outcome(
         next_version=draft.state.next_version, base=draft.base, hold=draft.hold,
         held_since=None if draft.hold is None else draft.held_since or manifest.revision,
@@ -270,7 +270,8 @@ def _held(work: Work, origin: Origin, *, dry_run: bool) -> Draft:
         if current is not None and current.held and is_whole(work.store, current):
             content = holding.carry_on(work.builder, connection, state, hold, current)
         if content is None:
-            now, _ = of_registry(work.builder, connection, state, work.registry_base(origin), work.now_s)
+            base = work.base_to_hold(connection, origin, state)
+            now, _ = of_registry(work.builder, connection, state, base, work.now_s)
             content, _ = holding.begin(work.builder, connection, state, hold, now)
         tombstones = tombstoning.write_files(connection, work.store, origin.manifest, work.builder.folder, rebase=False)
     return Draft(
@@ -381,14 +382,19 @@ def _used_lately(work: Work, ordinals: tuple[int, ...]) -> int:
         return activity.count_used_lately(connection, ordinals, work.now_s)
 
 
-def _overrides(origin: Origin, content: Content, difference: Difference, wish: Wish) -> bool:
+def _overrides(work: Work, origin: Origin, content: Content, outlook: Outlook, wish: Wish) -> bool:
     """Apply the drop guard; tell whether a person overrode it."""
+    difference = outlook.difference
     lost, active = difference.lost, difference.before_active
     if origin.manifest is not None and origin.manifest.base.peppers != content.base.peppers:
         lost = max(0, active - difference.after_active)  # other peppers, other tags: only the numbers compare
     if not wish.guard.trips(lost, active):
         return False
-    if not wish.allow_drop and wish.guard.trips(max(0, lost - wish.guard.expected), active):
+    ended = 0
+    if wish.guard.spares_ended and not wish.allow_drop:
+        with work.registry.read() as connection:
+            ended = activity.count_ended(connection, outlook.lost)
+    if not wish.allow_drop and wish.guard.trips(max(0, lost - ended), active):
         raise Conflict(
             f"{lost} of {active} active keys would be refused from now on",
             hint="if that is meant: verifier publish --allow-drop",

@@ -201,7 +201,7 @@ def _ever_valid(connection: Connection, versions: Sequence[Version]) -> bool:
 
 
 def _silent_after_s(quiet_s: int) -> int:
-    """Return how late reports may be: some of the quiet time must be known, or it would be quiet for want of reports."""
+    """Return how late reports may be: some of the quiet time must be known, or want of reports would be quiet."""
     return min(SILENT_AFTER_S, quiet_s) if quiet_s else SILENT_AFTER_S
 
 

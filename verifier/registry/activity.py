@@ -40,6 +40,17 @@ def of_client(connection: Connection, client_ordinal: int, now_s: int) -> Activi
     return Activity(*(int(number) for number in connection.execute(query).one()))
 
 
+def count_ended(connection: Connection, ordinals: Sequence[int]) -> int:
+    """Count those of the versions that somebody revoked or retired."""
+    v = schema.versions.c
+    ended = 0
+    for start in range(0, len(ordinals), _AT_ONCE):
+        some = ordinals[start : start + _AT_ONCE]
+        query = select(func.count()).where(v.ordinal.in_(some), or_(v.revoked_at.is_not(None), v.cut.is_(True)))
+        ended += int(connection.scalar(query) or 0)
+    return ended
+
+
 def count_used_lately(connection: Connection, ordinals: Sequence[int], now_s: int) -> int:
     """Count those of the versions that were used in the last 24 hours."""
     v = schema.versions.c

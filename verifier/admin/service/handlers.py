@@ -32,7 +32,6 @@ class Handlers:
         request: Any,
         response: Response,
         work: Callable[[Act, Response], None],
-        drop: Callable[[Response], int] | None = None,
     ) -> Response:
         """Carry out a command; arguments as for :func:`verifier.admin.changing.change`."""
-        return changing.change(self._desk, self._caller, request, response, work, drop=drop)
+        return changing.change(self._desk, self._caller, request, response, work)

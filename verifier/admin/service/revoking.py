@@ -15,7 +15,7 @@ class Revoking(Handlers):
     """The part of LifecycleService that revokes."""
 
     def Revoke(self, request: pb.RevokeRequest) -> pb.RevokeResponse:
-        """Revoke versions; the drop guard does not count them."""
+        """Revoke versions."""
         reason = reason_of(request.reason, RevocationReason.UNSPECIFIED)
         selection = self._selection_of(request.selection)
         expected = request.expected_count if request.HasField("expected_count") else None
@@ -26,7 +26,7 @@ class Revoking(Handlers):
             response.keys_without_version = done.keys_without_version
             response.impacts.extend(map(_impact, done.impacts))
 
-        return self._change(request, pb.RevokeResponse(), work, drop=lambda response: response.count)
+        return self._change(request, pb.RevokeResponse(), work)
 
     def Reinstate(self, request: pb.ReinstateRequest) -> pb.ReinstateResponse:
         """Undo a revocation that was wrong, other than key_compromise."""
