@@ -103,7 +103,10 @@ class Adoption:
     # --- Clients -----------------------------------------------------------------------------------------------------
 
     def _take_clients(self, wanted: Mapping[str, int]) -> dict[str, int]:
-        """Return the registry's ordinals of clients, after adding those that it does not know."""
+        """Return the registry's ordinals of clients, after adding those that it does not know.
+
+        They are those that the publication has: older ones that somebody may go back to have them, too.
+        """
         if len(self._clients) > CLIENTS_REMEMBERED:
             self._clients.clear()
         unknown = [client_id for client_id in wanted if client_id not in self._clients]
@@ -111,19 +114,33 @@ class Adoption:
             found = self._connection.execute(select(_c.client_id, _c.ordinal).where(_c.client_id.in_(part)))
             self._clients.update((client_id, ordinal) for client_id, ordinal in found)
         for client_id in unknown:
-            if client_id not in self._clients:
-                self._clients[client_id] = self._add_client(client_id, wanted[client_id])
+            if self._clients.get(client_id) != wanted[client_id]:
+                self._clients[client_id] = self._place_client(client_id, wanted[client_id])
         return {client_id: self._clients[client_id] for client_id in wanted}
 
-    def _add_client(self, client_id: str, ordinal: int) -> int:
-        taken = self._connection.scalar(select(_c.ordinal).where(_c.ordinal == ordinal))
-        if taken is not None or not ordinal:
-            ordinal = changes.reserve(self._connection, "next_client")
-        values = {"ordinal": ordinal, "client_id": client_id, "enabled": True, "created_at": self._published_at}
-        self._connection.execute(insert(schema.clients).values(values))
-        self.tally.clients_added += 1
-        self._audit("client_added", client_id=client_id)
+    def _place_client(self, client_id: str, ordinal: int) -> int:
+        """Give a client the ordinal that it has in the publication, and whoever has that one here another."""
+        present = self._clients.get(client_id)
+        if not ordinal:
+            ordinal = changes.reserve(self._connection, "next_client") if present is None else present
+        elif self._connection.scalar(select(_c.ordinal).where(_c.ordinal == ordinal)) is not None:
+            self._move_client(ordinal, changes.reserve(self._connection, "next_client"))
+        if present is None:
+            values = {"ordinal": ordinal, "client_id": client_id, "enabled": True, "created_at": self._published_at}
+            self._connection.execute(insert(schema.clients).values(values))
+            self.tally.clients_added += 1
+            self._audit("client_added", client_id=client_id)
+        elif present != ordinal:
+            self._move_client(present, ordinal)
         return ordinal
+
+    def _move_client(self, old: int, new: int) -> None:
+        """Give a client another ordinal: it was made while the registry did not know who has this one."""
+        client_id = changes.move_client(self._connection, old, new)
+        if client_id in self._clients:
+            self._clients[client_id] = new
+        for key_ordinal in self._connection.scalars(select(_k.ordinal).where(_k.client_ordinal == new)):
+            self._touch(key_ordinal)
 
     # --- Keys --------------------------------------------------------------------------------------------------------
 

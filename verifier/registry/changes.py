@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, delete, func, insert, select, update
 
 from verifier.errors import Conflict, InvalidInput
 from verifier.registry import bulk, dirty, queries, schema
@@ -43,6 +43,19 @@ def insert_client(connection: Connection, client: Client) -> None:
 def update_client(connection: Connection, ordinal: int, **values: Any) -> None:
     """Change columns of a client."""
     connection.execute(update(schema.clients).where(schema.clients.c.ordinal == ordinal).values(values))
+
+
+def move_client(connection: Connection, old: int, new: int) -> str:
+    """Give a client another ordinal, with its keys, whose records are not touched; return its id."""
+    clients, keys = schema.clients, schema.keys
+    values = dict(connection.execute(select(clients).where(clients.c.ordinal == old)).mappings().one())
+    client_id = str(values["client_id"])
+    # Its keys need it under both ordinals for a moment; an id is there only once, and none has a space.
+    connection.execute(insert(clients).values({**values, "ordinal": new, "client_id": f" {new}"}))
+    connection.execute(update(keys).where(keys.c.client_ordinal == old).values(client_ordinal=new))
+    connection.execute(delete(clients).where(clients.c.ordinal == old))
+    connection.execute(update(clients).where(clients.c.ordinal == new).values(client_id=client_id))
+    return client_id
 
 
 def update_key(connection: Connection, ordinal: int, **values: Any) -> None:

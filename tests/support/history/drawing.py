@@ -75,9 +75,16 @@ def remember(book: Book, audit_id: str | None, at: int, why: str, gone: list[tup
 
 
 def some_key(world: World, draw: Draw) -> str:
-    """Choose a key, the newer ones more often."""
+    """Choose a key, newer ones and such as are not over more often."""
     keys = list(world.book.cards)
+    if draw.random() < 0.7:
+        keys = [key_id for key_id in keys if _lives(world.book.cards[key_id], world.now)] or keys
     return keys[-1 - int(len(keys) * draw.random() ** 2)] if keys else ""
+
+
+def _lives(card: Card, now: int) -> bool:
+    card.life.now = now
+    return card.life.lives(card.life.label)
 
 
 def some_version(world: World, draw: Draw) -> Where | None:

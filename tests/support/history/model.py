@@ -143,6 +143,7 @@ class Book:
     hold: int | None = None
     drop_newer: bool = False
     reported_at: int = -NEVER
+    doubtful: int | None = None  # from which revocation on the log is that of a branch
 
     def copy(self) -> "Book":
         """A backup."""

@@ -78,7 +78,7 @@ def rotate(world: World, draw: Draw) -> str:
         return ""
     leak = draw.random() < 0.12
     clock = draw.choice(["fixed", "fixed", "on_first_use", "manual"])
-    overlap, pending = draw.choice(SPANS), draw.choice(SPANS)
+    overlap, pending = draw.choice(SPANS), draw.choice([*SPANS, 3 * DAY, 30 * DAY, 30 * DAY])
     at = world.now + draw.choice([-1, 0, 1, HOUR, 8 * HOUR]) if draw.random() < 0.3 else None
     life = draw.choice([None, None, None, 0, 2 * HOUR, 9 * DAY])
     force, gap = draw.random() < 0.3, draw.random() < 0.2
