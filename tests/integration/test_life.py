@@ -349,6 +349,17 @@ def test_a_wrong_revocation_is_undone(registry: Registry, many: list[Key], by: s
     assert act_at(NOW + 23, registry, reinstating.reinstate, audit_id) == reinstating.Reinstated(0, 1)
 
 
+def test_a_compromise_leaves_nothing_to_come_back(registry: Registry, key: Key):
+    act_at(NOW + 1, registry, rotation.rotate, key.key_id, RotateTerms(overlap_s=0), SECRET)
+    everything = Selection(versions=[(key.key_id, 0)])
+    with registry.read() as connection:
+        assert 1 == revoking.preview(connection, everything, NOW + 2).count
+        assert 2 == revoking.preview(connection, everything, NOW + 2, COMPROMISE).count
+    # The overlap of the first one is over, and going back to it would make it valid again.
+    assert 2 == act_at(NOW + 2, registry, revoking.revoke, everything, COMPROMISE).count
+    refused("NO_PREDECESSOR", NOW + 3, registry, rotation.roll_back_key, key.key_id)
+
+
 def test_what_cannot_be_undone(registry: Registry, key: Key):
     refused("AUDIT_NOT_FOUND", NOW, registry, reinstating.reinstate, "a-99")
     refused("AUDIT_NOT_FOUND", NOW, registry, reinstating.reinstate, "x' OR 1")

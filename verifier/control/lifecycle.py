@@ -43,6 +43,12 @@ def is_live(key: Key, version: Version, now_s: int) -> bool:
     return phase(key, version, now_s) not in (Phase.REVOKED, Phase.EXPIRED)
 
 
+def may_come_back(key: Key, version: Version, now_s: int) -> bool:
+    """Tell whether the version is live, or could be again: by going back to it, or by undoing its revocation."""
+    end = earliest(version.expires_at, key.expires_at)
+    return version.reason is not RevocationReason.KEY_COMPROMISE and (end is None or now_s < end)
+
+
 def predecessors(key: Key, number: int) -> list[Version]:
     """Return the versions that another one took the place of, the one superseded last first."""
     found = [version for version in key.versions if version.superseded_by == number]

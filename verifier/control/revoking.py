@@ -77,13 +77,14 @@ def preview(
         connection: any transaction.
         selection: which versions.
         now_s: seconds since 1970.
-        reason: of the revocation: key_compromise concerns also versions that are revoked for less.
+        reason: of the revocation: key_compromise concerns also versions that could come back, as their overlap is
+            over or they are revoked for less.
 
     Raises:
         InvalidInput: the selection is empty or not usable.
     """
     tally = _Tally(connection, now_s)
-    choice = Choice(connection, selection, now_s)
+    choice = Choice(connection, selection, now_s, for_good=_is_final(reason))
     for chosen, _ in _revoked(choice, reason, now_s):
         tally.add(chosen)
     return tally.result(choice.unmatched)
@@ -95,8 +96,8 @@ def revoke(
     """Revoke all versions that a selection chooses; a repeat is a success that changes nothing.
 
     Other versions are untouched. A revocation can be strengthened to key_compromise, never weakened; key_compromise is
-    final. Other writers wait until it is done: for a million versions some 15 s, 35 s when they are compromised.
-    To shut a client out at once, disable it first.
+    final, and "all live ones" are then all that could come back. Other writers wait until it is done: for a million
+    versions some 15 s, 35 s when they are compromised. To shut a client out at once, disable it first.
 
     Args:
         selection: which versions.
@@ -109,7 +110,7 @@ def revoke(
     """
     tally, log = _Tally(act.connection, act.now_s), _Log()
     drover = Drover(act)
-    choice = Choice(act.connection, selection, act.now_s)
+    choice = Choice(act.connection, selection, act.now_s, for_good=_is_final(reason))
     for chosen, after in _revoked(choice, reason, act.now_s):
         tally.add(chosen)
         stored, ordinals = drover.store(chosen.herd, after)
@@ -158,6 +159,10 @@ def ranges(ordinals: Sequence[int]) -> list[list[int]]:
         else:
             found.append([ordinal, ordinal])
     return found
+
+
+def _is_final(reason: RevocationReason) -> bool:
+    return reason is RevocationReason.KEY_COMPROMISE
 
 
 def _revoked(choice: Choice, reason: RevocationReason, now_s: int) -> Iterator[tuple[Chosen, Key]]:

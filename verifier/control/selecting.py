@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from sqlalchemy import ColumnElement, Connection, and_, exists, select, true
 
 from verifier._tag import Tagger
-from verifier.control.lifecycle import is_live
+from verifier.control.lifecycle import is_live, may_come_back
 from verifier.errors import InvalidInput
 from verifier.registry import changes, queries, schema
 from verifier.registry.facts import Key, Version
@@ -60,12 +60,14 @@ class Choice:
         connection: any transaction.
         selection: what to choose.
         now_s: decides what is live.
+        for_good: take what could come back for what is live, too: versions whose overlap is over, or that are revoked
+            for less than key_compromise.
 
     Raises:
         InvalidInput: the selection names nothing at all (``EMPTY_SELECTION``), or a digest is not 32 bytes.
     """
 
-    def __init__(self, connection: Connection, selection: Selection, now_s: int) -> None:
+    def __init__(self, connection: Connection, selection: Selection, now_s: int, *, for_good: bool = False) -> None:
         if not selection.is_bounded and selection.created_before is None and selection.created_after is None:
             raise InvalidInput("nothing was selected", code="EMPTY_SELECTION")
         if any(len(digest) != 32 for digest in selection.token_sha256s):
@@ -73,6 +75,7 @@ class Choice:
         self._connection = connection
         self._selection = selection
         self._now_s = now_s
+        self._counts_as_live = may_come_back if for_good else is_live
         self._named: dict[str, set[int]] = {}
         for key_id, number in selection.versions:
             self._named.setdefault(key_id, set()).add(number)
@@ -109,7 +112,7 @@ class Choice:
         return (before is None or version.issued_at < before) and (after is None or version.issued_at >= after)
 
     def _picks_live(self, key: Key, version: Version) -> bool:
-        return is_live(key, version, self._now_s)
+        return self._counts_as_live(key, version, self._now_s)
 
     def _picks_one(self, key: Key, version: Version) -> bool:
         """Judge a version of a key that was singled out, by name or token, or besides by client or prefix."""
