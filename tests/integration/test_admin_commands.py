@@ -321,6 +321,15 @@ def test_an_emergency_is_not_stopped_by_revocations_before_it(admin: Admin, desk
     assert 25 == desk.store.publication(done.receipt.revision, desk.trust()).active
 
 
+def test_a_forced_rotation_says_what_it_withdraws(admin: Admin):
+    key = make_key(admin).key.key_id
+    for force in (False, True):
+        done = admin.lifecycle.RotateKey(
+            pb.RotateKeyRequest(key_id=key, secret=GENERATE, force=force, options=RECORDED))
+        told = [text for text in done.receipt.warnings if "version 2 was active and is revoked" in text]
+        assert force == bool(told)
+
+
 def test_the_drop_guard_counts_what_is_lost_besides(admin: Admin, desk: Desk):
     make_client(admin, "other")
     keys = [make_key(admin, "other" if number else "acme").key for number in range(31)]

@@ -38,8 +38,8 @@ FIXED = 1
 @click.option("--never-expires", is_flag=True, help="The successor has no end of its own.")
 @click.option("--reason", type=click.Choice(["superseded", "key_compromise"]), default="superseded", show_default=True,
               help="key_compromise revokes the version before at once, for ever.")
-@click.option("--force", is_flag=True, help="Although a rotation is open: a successor that is pending or unused is "
-              "withdrawn first.")
+@click.option("--force", is_flag=True, help="Although a rotation is open: a successor that is pending, or of which "
+              "no use was reported, is revoked first.")
 @click.option("--allow-gap", is_flag=True, help="Although the version before ends before the successor is active.")
 @click.option("--expected-version", type=click.IntRange(1), metavar="N", help="Only if this is the present version.")
 @sha256_option

@@ -12,6 +12,7 @@ from verifier.vocabulary import Phase, RevocationReason
 
 TIME_MIN = 1
 TIME_MAX = 0xFFFFFFFE  # a record keeps a time in 32 bits; the last value means "none"
+VALID_PHASES = (Phase.CURRENT, Phase.RETIRING)  # a VALID answer has one of these
 
 
 def earliest(*ends: int | None) -> int | None:

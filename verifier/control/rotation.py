@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from verifier.control import accounts, rotating, tombs
+from verifier.control import accounts, lifecycle, rotating, tombs
 from verifier.control.acting import Act
 from verifier.control.issuing import make_secret
 from verifier.control.nodes import has_reporting_nodes
@@ -43,6 +43,7 @@ class Rotated:
     version: int  # the new one
     token: str | None = field(repr=False)  # None if the caller brought it
     previous: Version  # the one that it replaced
+    withdrawn: tuple[Version, ...] = ()  # active ones that were revoked, as nobody had reported a use of them
 
 
 def rotate(act: Act, key_id: str, terms: RotateTerms, new_version: NewSecret) -> Rotated:
@@ -72,7 +73,7 @@ def rotate(act: Act, key_id: str, terms: RotateTerms, new_version: NewSecret) ->
         "key.rotated", client_id=after.client_id, key_id=key_id, version=after.label.number,
         previous=previous.number, superseded_at=previous.superseded_at, retire_at=previous.retire_at,
     )  # fmt: skip
-    return Rotated(after, after.label.number, token, previous)
+    return Rotated(after, after.label.number, token, previous, _withdrawn(before, after, previous, act.now_s))
 
 
 def promote(act: Act, key_id: str) -> Key:
@@ -199,6 +200,15 @@ def _done(act: Act, action: str, before: Key, after: Key, *, version: int, **det
 
 def _is_safe(act: Act, key: Key, number: int) -> bool:
     return check_retirement(act.connection, key, number, act.now_s).safety is Safety.SAFE
+
+
+def _withdrawn(before: Key, after: Key, previous: Version, now_s: int) -> tuple[Version, ...]:
+    """Return what a caller may have been given and is refused from now on, beside a version that was compromised."""
+    active = {old.number for old in before.versions if lifecycle.phase(before, old, now_s) in lifecycle.VALID_PHASES}
+    return tuple(
+        version for version in after.versions
+        if version.revoked_at is not None and version.number in active and version.number != previous.number
+    )
 
 
 def _check_reports(act: Act) -> None:

@@ -30,6 +30,11 @@ class Rotation(Handlers):
             response.key.CopyFrom(described(act, rotated.key))
             response.version = rotated.version
             response.previous.CopyFrom(version_message(rotated.key, rotated.previous, act.now_s))
+            response.receipt.warnings.extend(
+                f"version {version.number} was active and is revoked: no node had reported a use of it. If somebody "
+                "holds its token: verifier reinstate with the audit id of this rotation"
+                for version in rotated.withdrawn
+            )
             if not request.options.validate_only:
                 response.token = rotated.token or ""
 
