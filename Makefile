@@ -27,9 +27,9 @@ help:  ## list the targets
 run: build  ## install, build, make a demo store, serve it and verify keys
 	@exec $(BIN)/python scripts/demo.py --listen $(LISTEN) --metrics $(METRICS)
 
-test: build  ## run the whole suite
+test: build  ## run the whole suite, on all cores
 	@scripts/setup.sh tests
-	$(BIN)/python -m pytest -m "not campaign" $(PYTEST)
+	$(BIN)/python -m pytest -m "not campaign" -n logical $(PYTEST)
 
 build: $(STAMPS)/built  ## install what is missing and build the extension; leaves .venv/bin/verifier
 
