@@ -217,3 +217,15 @@ class TestVersions:
         compromised = {tag for tag, answer in said.items() if answer.reason is RevocationReason.KEY_COMPROMISE}
         assert compromised <= now.keys()
         life.live(10)
+
+
+def test_going_back_brings_no_pruned_version_back(life: Life):
+    key_id = life.key(life.client())
+    before = life.publish().revision
+    life.rotate(key_id, overlap_s=60)
+    life.publish(rebase=True)
+    life.now_s += 100 * DAY_S
+    assert 1 == life.do(prune_versions, 90 * DAY_S).versions
+    with life.registry() as registry:
+        rolling_back.roll_back(life.home, before, registry=registry, allow_drop=True, now_s=life.now_s)
+    assert [(key_id, 2)] == [(one.key_id, one.version) for one in answers(life.home).values() if one.key_id == key_id]

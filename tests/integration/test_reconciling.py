@@ -12,6 +12,7 @@ from verifier.control import clients, issuing, keys, rekeying
 from verifier.control.adopting import Adoption
 from verifier.control.founding import found
 from verifier.control.reconciling import reconcile
+from verifier.control.rolling_back import roll_back
 from verifier.control.terms import Terms
 from verifier.errors import Conflict, NotFound, UnsoundPublication
 from verifier.registry import audit, queries, schema, tombstones
@@ -253,6 +254,22 @@ class TestClashes:
         with life.registry() as registry:
             enabled = {client_id: clients.show_client(registry, client_id).client.enabled for client_id in (new, mine)}
         assert {new: False, mine: True} == enabled
+
+    def test_going_back_to_what_was_published_before(self, life: Life):
+        new = life.client()
+        key_id = life.key(new)
+        revision = life.publish().revision
+        self.restore()
+        life.clients += 1
+        mine = life.client()  # has the ordinal that the other one has in the publication
+        other = life.key(mine)
+        reconcile(life.home)
+        life.do(clients.set_client_enabled, mine, False)
+        life.publish()
+        with life.registry() as registry:
+            roll_back(life.home, revision, registry=registry, now_s=life.now_s)
+        off = {answer.key_id: answer.off for answer in answers(life.home).values()}
+        assert {key_id: False, other: True} == {name: off[name] for name in (key_id, other)}
 
     def test_a_client_without_keys_stays_off(self, life: Life):
         idle = life.client()

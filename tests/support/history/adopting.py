@@ -77,6 +77,11 @@ def check_adoption(old: Book, newest: Published, new: Book, pruned: set[str]) ->
         assert new.clients[client], f"I17: client {client} was switched off"
     for token in new.buried & said.keys():
         assert said[token].why == COMPROMISE, f"I1: {said[token]} is compromised"
+    for before in newest.said.values():
+        after = new.secret(before.where)
+        if not before.gone_to and after is not None and not after.why:
+            label = new.cards[before.where[0]].life.label
+            assert label.number >= before.where[1], f"I17: {before} is no label any more"
     for card in new.cards.values():
         assert 1 == sum(secret.gone_over_to is None for secret in card.life.secrets), "I7: not one label"
 

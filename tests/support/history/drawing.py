@@ -60,8 +60,9 @@ def change(world: World, key_id: str, ours: Callable[[], Any], rule: Callable[[C
 
 
 def on_key(world: World, draw: Draw, ours: Callable[[str], Any], rule: Callable[[Card], None]) -> str:
-    """Do something to some key in both."""
-    key_id = some_key(world, draw)
+    """Do something to some key in both, often to one whose rotation is open."""
+    rotating = [card.key_id for card in world.book.cards.values() if _is_rotating(card, world.now)]
+    key_id = draw.choice(rotating) if rotating and draw.random() < 0.5 else some_key(world, draw)
     return change(world, key_id, lambda: ours(key_id), rule) if key_id else ""
 
 
@@ -80,6 +81,11 @@ def some_key(world: World, draw: Draw) -> str:
     if draw.random() < 0.7:
         keys = [key_id for key_id in keys if _lives(world.book.cards[key_id], world.now)] or keys
     return keys[-1 - int(len(keys) * draw.random() ** 2)] if keys else ""
+
+
+def _is_rotating(card: Card, now: int) -> bool:
+    card.life.now = now
+    return card.life.waits(card.life.label) or bool(card.life.leaving())
 
 
 def _lives(card: Card, now: int) -> bool:

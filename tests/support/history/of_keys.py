@@ -234,7 +234,8 @@ def revoke(world: World, draw: Draw) -> str:
     gone: list[tuple[Where, str]] = []
 
     def theirs(done: Any) -> None:
-        chosen = [(card, secret) for card, secret in book.places().values() if _is_chosen(selection, card, secret, now)]
+        places = book.places().values()
+        chosen = [(card, secret) for card, secret in places if _is_chosen(selection, why, card, secret, now)]
         for card, secret in chosen:
             before = secret.why
             card.life.kill(secret, why)
@@ -262,9 +263,11 @@ def _selection(world: World, draw: Draw) -> revoking.Selection:
     return revoking.Selection(created_after=world.now - draw.choice([1, HOUR]))
 
 
-def _is_chosen(selection: revoking.Selection, card: Card, secret: Secret, now: int) -> bool:
+def _is_chosen(selection: revoking.Selection, why: str, card: Card, secret: Secret, now: int) -> bool:
     card.life.now = now
     live = card.life.lives(secret)
+    if why == COMPROMISE:  # for good: whatever could come back, by going back to it or by reinstatement
+        live = secret.why != COMPROMISE and now < min(secret.own, card.life.ends)
     if selection.created_after is not None:
         return live and secret.made >= selection.created_after
     if selection.client_ids:

@@ -8,7 +8,7 @@ from verifier.control import pruning, rekeying
 from verifier.errors import Conflict
 from verifier.registry import queries
 
-LINES_MAX = 6000  # of a publication, about
+LINES_MAX = 1200  # of a publication, about
 PEPPERS_MAX = 4
 
 
@@ -59,10 +59,13 @@ def crash(world: World, draw: Draw) -> str:
     """Kill a publisher at some line, at its end more often than not; sometimes its successor, too."""
     told = []
     for _ in range(draw.choice([1, 1, 2])):
-        kind = draw.random()
-        held = 0 if kind < 0.6 else None if kind < 0.8 else some_revision(world, draw)
-        line = draw.randrange(1, LINES_MAX) if draw.random() < 0.2 else int(10 ** draw.uniform(1.5, 3.3))
-        told.append(f"{held} at line {line}: {world.publish(held, line=line)}")
+        held = draw.choice([0, 0, 0, None, some_revision(world, draw)])
+        kind = "resume" if held is None else "rollback" if held else "publish"
+        most = world.lines.get(kind, LINES_MAX)
+        line = most - draw.randrange(80) if draw.random() < 0.6 else draw.randrange(most)
+        told.append(f"{held} at line {line}: {world.publish(held, line=max(1, line))}")
+        if world.last_lines:
+            world.lines[kind] = world.last_lines
         look(world, draw)
     return "; ".join(told)
 

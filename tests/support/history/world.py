@@ -51,7 +51,8 @@ class World:
         self.tokens: dict[str, None] = {}  # all that ever were, in their order
         self.pruned: set[str] = set()
         self.backup: tuple[Callable[[], None], Book] | None = None
-        self.names = 0
+        self.lines: dict[str, int] = {}  # of the code that writes, by what was done
+        self.names = self.last_lines = 0
         self.compared = 0
 
     # --- Both --------------------------------------------------------------------------------------------------------
@@ -124,6 +125,7 @@ class World:
             assert receipt.changed == (self.store.current() != before)
             return f"r{receipt.revision}" + ("" if receipt.changed else " unchanged")
         child = self._killed(work, line)
+        self.last_lines = child.lines
         self._took_place(before, expected, killed=True)
         return f"{'killed' if child.killed else 'not killed'}, r{self.store.current()}"
 
