@@ -103,8 +103,11 @@ def test_a_field_with_another_value_is_read_or_refused_never_a_crash(name, value
     except UnsoundPublication as error:
         assert error.code in {"FORMAT", "FEATURE", "LIMIT"}
     else:
-        assert value == json.loads(manifest.to_bytes())[name]
-        assert type(value) is type(json.loads(manifest.to_bytes())[name])
+        written = json.loads(manifest.to_bytes())[name]
+        if (name, value) == ("tombstones", None):  # how publications said so before there were any
+            value = []
+        assert value == written
+        assert type(value) is type(written)
 
 
 @given(st.integers(0, len(MANIFEST.to_bytes()) - 1), st.integers(1, 255))
