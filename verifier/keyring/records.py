@@ -166,6 +166,9 @@ def decode_record(head: bytes, value: bytes) -> tuple[bytes, Record]:
     (rest, flags, reason, rule_count, not_before, end, superseded_at, own_end, key_end, version_ordinal, client_ordinal,
      _, answer_bytes) = _FIXED.unpack_from(value)  # fmt: skip
     answer = VerifyResponse.FromString(answer_part(value))
+    answer.DiscardUnknownFields()
+    if answer.ByteSize() != answer_bytes:  # fields that nobody here knows, or a name of its metadata twice
+        raise UnsoundPublication("a record is not sound: its answer holds more than a reader of this format knows")
     return head + rest, Record(
         client_id=answer.client_id,
         key_id=answer.key_id,
