@@ -271,6 +271,15 @@ class TestClashes:
         off = {answer.key_id: answer.off for answer in answers(life.home).values()}
         assert {key_id: False, other: True} == {name: off[name] for name in (key_id, other)}
 
+    def test_going_back_at_once_tells_of_what_was_compromised_meanwhile(self, life: Life):
+        life.publish(rebase=True)
+        self.restore()
+        life.revoke(self.key)
+        reconcile(life.home)
+        with life.registry() as registry:
+            done = roll_back(life.home, 1, registry=registry, allow_drop=True, now_s=life.now_s)
+        assert 1 == sum(file.count for file in done.manifest.tombstones)
+
     def test_a_client_without_keys_stays_off(self, life: Life):
         idle = life.client()
         self.restore = life.back_up()

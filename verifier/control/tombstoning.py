@@ -100,7 +100,9 @@ def write_files(
     Raises:
         UnsoundPublication: a file of ``previous`` is missing or damaged.
     """
-    if rebase or previous is None or previous.base.peppers != queries.state(connection).peppers:
+    state = queries.state(connection)
+    # Without a base, as after reconciling, the registry cannot tell what is new in it.
+    if rebase or state.base_next_version is None or previous is None or previous.base.peppers != state.peppers:
         whole = write_set(building, tombstones.ascending(connection))
         return () if whole is None else (whole,)
     first = previous.tombstones[0] if previous.tombstones else None
