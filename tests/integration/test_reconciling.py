@@ -274,7 +274,7 @@ class TestClashes:
     def test_going_back_at_once_tells_of_what_was_compromised_meanwhile(self, life: Life):
         life.publish(rebase=True)
         self.restore()
-        life.revoke(self.key)
+        life.revoke(life.key("client1"))
         reconcile(life.home)
         with life.registry() as registry:
             done = roll_back(life.home, 1, registry=registry, allow_drop=True, now_s=life.now_s)
