@@ -160,7 +160,8 @@ def test_ctrl_c_leaves_neither_files_nor_keys(home: Home, tmp_path: Path):
                "--count", "5000000", "--output", str(output)]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 30
-    while not list(tmp_path.glob(".tokens.*.partial")) and time.monotonic() < deadline:
+    # In the middle of the work: both files are there, and tokens were written.
+    while not any(path.stat().st_size for path in tmp_path.glob(".tokens.*.partial")) and time.monotonic() < deadline:
         time.sleep(0.05)
     os.kill(process.pid, signal.SIGINT)
     _, shown = process.communicate(timeout=60)
