@@ -14,8 +14,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
-from sqlalchemy import Connection
-
 from verifier.control import tombstoning
 from verifier.control.acting import Actor, acting, local_actor
 from verifier.control.building import Builder, check_present
@@ -140,16 +138,6 @@ class Work:
         except (NotFound, UnsoundPublication):
             pass
         return None
-
-    def base_to_hold(self, connection: Connection, origin: Origin, state: queries.State) -> KeyringDescription | None:
-        """Return the registry's base to compare with what is gone back to; None when one has to be built for that.
-
-        One that still holds versions which were pruned since would bring them back, and nobody could revoke them.
-        """
-        base = self.registry_base(origin)
-        if base is None or state.base_next_version is None:
-            return None
-        return base if base.records == queries.count_versions(connection, state.base_next_version) else None
 
     def next_revision(self, origin: Origin) -> int:
         """Return a number that no publication ever had."""

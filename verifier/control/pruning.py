@@ -14,7 +14,7 @@ from sqlalchemy import delete, exists, or_, select
 from verifier.control.acting import Act, Actor, acting
 from verifier.control.lifecycle import effective_end
 from verifier.errors import Conflict, InvalidInput, NotFound, UnsoundPublication
-from verifier.registry import queries, schema
+from verifier.registry import bases, queries, schema
 from verifier.registry.database import Registry, open_registry
 from verifier.registry.facts import Key, Version
 from verifier.store.home import Home
@@ -167,7 +167,7 @@ class PrunedVersions:
 
 
 def prune_versions(act: Act, older_than_s: int = VERSIONS_OLDER_THAN_S) -> PrunedVersions:
-    """Remove versions that ended long ago: from the next base on, their tokens are unknown.
+    """Remove versions that ended long ago: the next publication has a new base, in which their tokens are unknown.
 
     Compromised versions stay for ever; so do versions that others name as their successor, and those that differ from
     the published base, since only their record of now keeps the base's from counting.
@@ -197,6 +197,9 @@ def prune_versions(act: Act, older_than_s: int = VERSIONS_OLDER_THAN_S) -> Prune
         _remove(act, [version.ordinal for each in gone.values() for version in each], empty)
         versions, keys = versions + sum(map(len, gone.values())), keys + len(empty)
     if versions:
+        # A delta on a base that still holds them would not do: a rollback would revive what nobody can revoke any more,
+        # and reconciling would take what such a record says of its key for what was published last.
+        bases.forget(act.connection)
         act.audit("versions.prune", versions=versions, keys=keys, ended_before=cutoff_s)
     return PrunedVersions(versions, keys)
 

@@ -270,8 +270,7 @@ def _held(work: Work, origin: Origin, *, dry_run: bool) -> Draft:
         if current is not None and current.held and is_whole(work.store, current):
             content = holding.carry_on(work.builder, connection, state, hold, current)
         if content is None:
-            base = work.base_to_hold(connection, origin, state)
-            now, _ = of_registry(work.builder, connection, state, base, work.now_s)
+            now, _ = of_registry(work.builder, connection, state, work.registry_base(origin), work.now_s)
             content, _ = holding.begin(work.builder, connection, state, hold, now)
         tombstones = tombstoning.write_files(connection, work.store, origin.manifest, work.builder.folder, rebase=False)
     return Draft(

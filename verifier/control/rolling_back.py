@@ -150,8 +150,7 @@ def _draft(work: Work, origin: Origin, then: Manifest, drop_newer: bool, *, dry_
         )
     with work.registry.read() as connection:
         state = queries.state(connection)
-        base = work.base_to_hold(connection, origin, state)
-        now, _ = of_registry(work.builder, connection, state, base, work.now_s)
+        now, _ = of_registry(work.builder, connection, state, work.registry_base(origin), work.now_s)
         content, kept = holding.begin(work.builder, connection, state, hold, now)
         tombstones = tombstoning.write_files(connection, work.store, origin.manifest, work.builder.folder, rebase=False)
     return Draft(

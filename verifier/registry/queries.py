@@ -50,12 +50,6 @@ def clients_named(connection: Connection, client_id: str) -> list[int]:
     return list(connection.scalars(select(schema.clients.c.ordinal).where(schema.clients.c.client_id == client_id)))
 
 
-def count_versions(connection: Connection, before: int) -> int:
-    """Count the versions whose ordinals are below one."""
-    query = select(func.count()).select_from(schema.versions).where(schema.versions.c.ordinal < before)
-    return int(connection.scalar(query) or 0)
-
-
 def count_keys(connection: Connection, client_ordinal: int) -> int:
     """Return how many keys a client has."""
     query = select(func.count()).select_from(schema.keys).where(schema.keys.c.client_ordinal == client_ordinal)

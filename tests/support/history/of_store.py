@@ -8,7 +8,7 @@ from verifier.control import pruning, rekeying
 from verifier.errors import Conflict
 from verifier.registry import queries
 
-LINES_MAX = 1200  # of a publication, about
+LINES = 640  # of a publication, about
 PEPPERS_MAX = 4
 
 
@@ -61,10 +61,11 @@ def crash(world: World, draw: Draw) -> str:
     for _ in range(draw.choice([1, 1, 2])):
         held = draw.choice([0, 0, 0, None, some_revision(world, draw)])
         kind = "resume" if held is None else "rollback" if held else "publish"
-        most = world.lines.get(kind, LINES_MAX)
-        line = most - draw.randrange(80) if draw.random() < 0.6 else draw.randrange(most)
+        most = world.lines.get(kind, LINES)
+        line = most + 15 - draw.randrange(75) if draw.random() < 0.7 else draw.randrange(most)
+        before = world.store.current()
         told.append(f"{held} at line {line}: {world.publish(held, line=max(1, line))}")
-        if world.last_lines:
+        if world.last_lines and before != world.store.current():
             world.lines[kind] = world.last_lines
         look(world, draw)
     return "; ".join(told)
