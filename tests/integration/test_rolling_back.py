@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 from sqlalchemy import select, update
@@ -9,6 +10,7 @@ from sqlalchemy import select, update
 from tests.integration.test_deltas import built_anew, edit, issue, rotate, state_of
 from tests.support.databases import back_up
 from tests.support.homes import add_keys, make_home
+from tests.support.life import answers, make_life
 from tests.support.served import manifest_of, served, told
 from verifier.control import clients, holding, keys, publishing, reconciling, reinstating, rekeying, revoking, rotation
 from verifier.control.acting import Actor, acting
@@ -434,3 +436,35 @@ def test_what_a_delta_of_then_said_is_kept_when_it_is_denied(home):
     records, _ = told(home)
     assert (("read", "trade"), True) == (records[key_id, 1].scopes, records[key_id, 1].key_off)
     assert (False, True) == (records[newer, 1].revoked, records[newer, 1].key_off)  # then it was issued already
+
+
+def test_the_same_again_with_other_terms_is_noted(tmp_path: Path):
+    """Nothing changes in what is served, but in what will be."""
+    life = make_life(tmp_path / "home")
+    client = life.client()
+    life.key(client)
+    life.publish()
+    with life.registry() as registry:
+        roll_back(life.home, 1, registry=registry, now_s=life.now_s)
+        again = roll_back(life.home, 1, registry=registry, drop_newer=True, now_s=life.now_s)
+        assert again.changed
+        assert not roll_back(life.home, 1, registry=registry, drop_newer=True, now_s=life.now_s).changed
+    newer = life.key(client)
+    life.publish()
+    assert [True] == [answer.revoked for answer in answers(life.home).values() if answer.key_id == newer]
+
+
+def test_a_hold_that_a_restored_registry_does_not_know_is_noted(tmp_path: Path):
+    life = make_life(tmp_path / "home")
+    life.key(life.client())
+    life.publish()
+    restore = life.back_up()
+    with life.registry() as registry:
+        roll_back(life.home, 1, registry=registry, now_s=life.now_s)
+    restore()
+    assert reconciling.reconcile(life.home, now_s=life.now_s).hold_cleared
+    with life.registry() as registry:
+        roll_back(life.home, 1, registry=registry, now_s=life.now_s)
+        with pytest.raises(Conflict) as held:
+            publishing.publish(life.home, registry=registry, now_s=life.now_s)
+    assert held.value.code == "HELD"

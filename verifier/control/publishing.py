@@ -218,10 +218,11 @@ def conclude(work: Work, origin: Origin, draft: Draft, wish: Wish) -> Receipt:
     """
     manifest = _manifest(work, origin, draft)
     before = origin.manifest
-    if before is not None and not wish.resign and manifest.content() == before.content():
+    anew = wish.resign or _holds_otherwise(origin, draft)
+    if before is not None and not anew and manifest.content() == before.content():
         return _unchanged(work, before, draft, wish)
     outlook = _outlook(work, origin, draft, wish)
-    if before is not None and not (wish.resign or outlook.effective) and _alike(manifest, before):
+    if before is not None and not (anew or outlook.effective) and _alike(manifest, before):
         return _unchanged(work, before, draft, wish)
     difference = replace(
         outlook.difference,
@@ -249,6 +250,12 @@ def _is_signed_otherwise(work: Work, origin: Origin) -> bool:
     if origin.manifest is None:
         return False
     return signer_of(work.store.signature(origin.revision)) != work.key.key_id
+
+
+def _holds_otherwise(origin: Origin, draft: Draft) -> bool:
+    """Tell whether the store will be held as the registry does not know yet: that is noted with a publication only."""
+    state = origin.state
+    return draft.hold is not None and (draft.hold, draft.drop_newer) != (state.hold, state.drop_newer)
 
 
 def _nothing_to_do(work: Work, origin: Origin) -> bool:

@@ -175,6 +175,7 @@ class World:
                              if said != newest.said.get(token) and token not in self.pruned]
                 assert not different, f"I4: what changed was not published: {different}"
                 assert newest.off == expected.off, "I4: a switch was not published"
+                assert (self.book.hold, self.book.drop_newer) == (expected.hold, expected.drop_newer), "K7: no hold"
             return
         assert expected is not None, "published though that was to be refused"
         expected = Published(revision, expected.said, expected.off, expected.buried, expected.peppers, expected.hold,
