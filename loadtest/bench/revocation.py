@@ -69,6 +69,7 @@ def measure(plan: Plan) -> list[Row]:
     store = bench_store(plan.keys)
     number = 20 if plan.quick else 200
     home = store.copy_home("revoked")
+    os.sync()  # gigabytes of copy that are still being written would hold up every commit
     try:
         with node(store, home=home) as server, open_registry(Home(home)) as registry:
             keys = _some_keys(store, 2 * number + 2)
