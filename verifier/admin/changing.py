@@ -43,6 +43,7 @@ class Change:
     request_id: str = ""
     need: int = 0  # registry.changes that a publication must cover to hold the effect
     replayed: bool = False
+    urgent: bool = False  # an emergency, which the drop guard must not stop for what was meant to end
 
     def __post_init__(self) -> None:
         """Check the request id, or make one: under it the command can be repeated."""
@@ -151,7 +152,7 @@ class Change:
             return self.awaited(response, self.desk.publisher.newest())
         try:
             actor = self.caller.actor(self.request_id)
-            covered = self.desk.publisher.cover(self.need, actor, until=self.until)
+            covered = self.desk.publisher.cover(self.need, actor, until=self.until, urgent=self.urgent)
         except VerifierError as error:
             raise _recorded_but(error, receipt) from error
         return self.awaited(response, covered)
@@ -163,6 +164,8 @@ def change(
     request: Any,
     response: Response,
     work: Callable[[Act, Response], None],
+    *,
+    urgent: bool = False,
 ) -> Response:
     """Carry out a command that changes the registry.
 
@@ -172,12 +175,13 @@ def change(
         request: with ``options``.
         response: empty, with a ``receipt``; the work fills in the rest.
         work: does it, inside the act.
+        urgent: an emergency, which the drop guard must not stop for what was meant to end.
 
     Raises:
         Conflict: the request id was used for another request (``REQUEST_ID_REUSED``); or as the work says.
         VerifierError: of publishing; its details then say ``recorded`` and the audit id.
     """
-    command = Change(desk, caller, request, request.options)
+    command = Change(desk, caller, request, request.options, urgent=urgent)
     command.recorded(response, work)
     return command.finished(response)
 

@@ -55,7 +55,9 @@ class SharedPublisher:
         self._lock = threading.Lock()
         self._committed: dict[int, int] = {}
 
-    def cover(self, need: int, actor: Actor, *, until: float | None = None) -> Covered:
+    def cover(
+        self, need: int, actor: Actor, *, until: float | None = None, urgent: bool = False
+    ) -> Covered:
         """Return a publication that holds a change, after publishing it if none does.
 
         Callers that come while a publication is made wait for it, and share the next one. No caller waits for a new
@@ -65,6 +67,7 @@ class SharedPublisher:
             need: ``registry.changes`` after the change.
             actor: who asks.
             until: give up waiting for another process's publisher at this ``time.monotonic``.
+            urgent: an emergency, which the drop guard must not stop for what was meant to end.
 
         Raises:
             Conflict, Unavailable, UnsoundPublication: as ``publishing.publish``.
@@ -76,7 +79,8 @@ class SharedPublisher:
             receipt = self._patiently(
                 lambda: publishing.publish(
                     self._home, registry=self._registry, actor=actor, held_ok=True,
-                    compaction=NO_COMPACTION, guard=DropGuard(spares_ended=True), progress=self.progress,
+                    compaction=NO_COMPACTION, progress=self.progress,
+                    guard=DropGuard(spares_denied=True, spares_ended=urgent),
                 ),
                 until,
             )

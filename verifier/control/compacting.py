@@ -177,7 +177,7 @@ def outlook_of(
         seen.difference, after_active=counted.difference.after_active, after_records=counted.records,
         dead_on_arrival=counted.difference.dead_on_arrival,
     )  # fmt: skip
-    return Outlook(difference, counted.records, seen.lost, effective=True)
+    return Outlook(difference, counted.records, seen.lost, effective=True, switched_off=seen.switched_off)
 
 
 def _built(registry: Registry, builder: Builder, trust: Trust, now_s: int, *, allow_drop: bool) -> Ready | None:

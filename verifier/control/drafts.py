@@ -21,12 +21,16 @@ class DropGuard:
     Attributes:
         share: part of the active keys that may go without being asked, 0 to 1.
         records_min: fewer than this may always go.
-        spares_ended: versions that somebody revoked or retired do not count: he gave his word then. Commands that
-            change something say so, or a leaked key would stay valid because others were revoked before it.
+        spares_denied: versions that somebody revoked or retired, or whose key or client he switched off, do not count:
+            he gave his word then. Commands that change something say so, or a leaked key would stay valid because of
+            what others denied before.
+        spares_ended: nor do versions whose end has come. An emergency revocation says so, too: what is left to stop it
+            is versions that the registry has lost, or holds for valid.
     """
 
     share: float = DROP_SHARE
     records_min: int = DROP_RECORDS_MIN
+    spares_denied: bool = False
     spares_ended: bool = False
 
     def trips(self, lost: int, active: int) -> bool:

@@ -59,12 +59,14 @@ class Outlook:
         records: that are served.
         lost: ordinals of the versions that are lost, without those of clients that were switched off.
         effective: something differs that a node serves.
+        switched_off: how many versions are lost since their client was switched off, and for nothing else.
     """
 
     difference: Difference
     records: int
     lost: tuple[int, ...]
     effective: bool
+    switched_off: int = 0
 
 
 def changed_records(before: Side, after: Side) -> Iterator[tuple[bytes, bytes | None, bytes | None]]:
@@ -118,6 +120,7 @@ def compare_on_base(
         records,
         tuple(tally.lost),
         tally.effective or bool(flipped),
+        tally.switched_off,
     )
 
 
@@ -140,6 +143,7 @@ class _Tally:
         self._is_wider = Widening()
         self.lost: list[int] = []
         self.records = 0
+        self.switched_off = 0
         self.effective = False
 
     @property
@@ -185,6 +189,7 @@ class _Tally:
                 active -= end == NONE or end > self._now_s
         if self._after.is_off(client):
             self._counts["lost"] += max(0, active)
+            self.switched_off += max(0, active)
             self._counts["denied"] += max(0, undenied)
             return min(activity.used, max(0, active))
         self._counts["gained"] += max(0, active)

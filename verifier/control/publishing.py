@@ -396,11 +396,12 @@ def _overrides(work: Work, origin: Origin, content: Content, outlook: Outlook, w
         lost = max(0, active - difference.after_active)  # other peppers, other tags: only the numbers compare
     if not wish.guard.trips(lost, active):
         return False
-    ended = 0
-    if wish.guard.spares_ended and not wish.allow_drop:
+    spared = 0
+    if wish.guard.spares_denied and not wish.allow_drop:
+        ended_by = work.now_s if wish.guard.spares_ended else None
         with work.registry.read() as connection:
-            ended = activity.count_ended(connection, outlook.lost)
-    if not wish.allow_drop and wish.guard.trips(max(0, lost - ended), active):
+            spared = outlook.switched_off + activity.count_denied(connection, outlook.lost, ended_by)
+    if not wish.allow_drop and wish.guard.trips(max(0, lost - spared), active):
         raise Conflict(
             f"{lost} of {active} active keys would be refused from now on",
             hint="if that is meant: verifier publish --allow-drop",

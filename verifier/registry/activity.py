@@ -40,15 +40,25 @@ def of_client(connection: Connection, client_ordinal: int, now_s: int) -> Activi
     return Activity(*(int(number) for number in connection.execute(query).one()))
 
 
-def count_ended(connection: Connection, ordinals: Sequence[int]) -> int:
-    """Count those of the versions that somebody revoked or retired."""
-    v = schema.versions.c
-    ended = 0
+def count_denied(connection: Connection, ordinals: Sequence[int], ended_by: int | None = None) -> int:
+    """Count those of the versions that somebody revoked or retired, or whose key or client he switched off.
+
+    Args:
+        connection: any transaction.
+        ordinals: of the versions.
+        ended_by: count those, too, whose end came at this second or before, in seconds since 1970; None: do not.
+    """
+    v, k = schema.versions.c, schema.keys.c
+    said = [v.revoked_at.is_not(None), v.cut.is_(True), k.enabled.is_(False), schema.clients.c.enabled.is_(False)]
+    if ended_by is not None:
+        said += [end <= ended_by for end in (v.expires_at, v.retire_at, k.expires_at)]
+    whose = schema.versions.join(schema.keys).join(schema.clients)
+    denied = 0
     for start in range(0, len(ordinals), _AT_ONCE):
         some = ordinals[start : start + _AT_ONCE]
-        query = select(func.count()).where(v.ordinal.in_(some), or_(v.revoked_at.is_not(None), v.cut.is_(True)))
-        ended += int(connection.scalar(query) or 0)
-    return ended
+        query = select(func.count()).select_from(whose).where(v.ordinal.in_(some), or_(*said))
+        denied += int(connection.scalar(query) or 0)
+    return denied
 
 
 def count_used_lately(connection: Connection, ordinals: Sequence[int], now_s: int) -> int:

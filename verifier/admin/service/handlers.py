@@ -32,6 +32,8 @@ class Handlers:
         request: Any,
         response: Response,
         work: Callable[[Act, Response], None],
+        *,
+        urgent: bool = False,
     ) -> Response:
         """Carry out a command; arguments as for :func:`verifier.admin.changing.change`."""
-        return changing.change(self._desk, self._caller, request, response, work)
+        return changing.change(self._desk, self._caller, request, response, work, urgent=urgent)

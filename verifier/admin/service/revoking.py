@@ -26,7 +26,7 @@ class Revoking(Handlers):
             response.keys_without_version = done.keys_without_version
             response.impacts.extend(map(_impact, done.impacts))
 
-        return self._change(request, pb.RevokeResponse(), work)
+        return self._change(request, pb.RevokeResponse(), work, urgent=True)
 
     def Reinstate(self, request: pb.ReinstateRequest) -> pb.ReinstateResponse:
         """Undo a revocation that was wrong, other than key_compromise."""
