@@ -78,7 +78,7 @@ def test_publish_and_roll_back(run: Cli):
 def test_revoke(run: Cli):
     key_id = run("key", "create", "--client", "acme", "--publish", "--json").json["key_id"]
     done = run("revoke", "--key", key_id, "--reason", "key_compromise", "--expect", "1", "--json").json
-    assert set(done) == {"count", "unmatched", "keys_without_version", "impacts", "reason"} | RECEIPT
+    assert set(done) == {"count", "unmatched", "keys_without_version", "unserved", "impacts", "reason"} | RECEIPT
     assert (done["count"], done["unmatched"], done["keys_without_version"]) == (1, 0, 1)
     assert done["impacts"] == [
         {"client_id": "acme", "key_id": key_id, "version": 1, "last_used_at": None, "valid_24h": 0}

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
@@ -199,6 +200,39 @@ def test_a_bulk_revocation_is_a_preview_until_its_count_is_known(run: Cli, home:
     assert not any("REVOKED" in line for line in run("key", "list").out.splitlines())
     code, shown_there = on_terminal(home, b"", *arguments, "--yes")
     assert (code, "revoked 3 versions" in shown_there) == (0, True)
+
+
+def test_an_interrupted_emergency_is_named_and_can_be_carried_on(run: Cli, home: Path, monkeypatch: pytest.MonkeyPatch):
+    """Killed between recording and publishing: what is recorded must not look like nothing."""
+    key_id, other = new_key(run, "--publish"), new_key(run, "--publish")
+    emergency = ("revoke", "--client", "acme", "--reason", "superseded")
+    run("key", "revoke", key_id, "--reason", "superseded", "--no-publish")
+    shown = run(*emergency)
+    assert "would revoke 1 version" in shown.out and "1 already revoked, not yet published" in shown.out
+    assert "1 change recorded, not yet published" in shown.out
+    told = run(*emergency, "--json").json
+    assert (told["count"], told["unserved"], told["pending_changes"]) == (1, 1, 1)
+    wrong = run(*emergency, "--expect", "2", "--json", ok=False).json["error"]
+    assert (wrong["code"], wrong["details"]["unserved"]) == ("COUNT_MISMATCH", 1)
+    assert "already revoked, not yet published" in wrong["message"] and "verifier publish" in wrong["hint"]
+
+    def killed(*arguments: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("verifier.control.publishing.publish", killed)
+        cut = run(*emergency, "--expect", "1", ok=False)
+    (request_id,) = re.findall("^request id: (.+)$", cut.err, re.MULTILINE)
+    done = run(*emergency, "--expect", "1", "--request-id", request_id, "--json").json
+    assert (done["replayed"], done["published"], done["pending_changes"]) == (True, True, 0)
+    assert {"REVOKED"} == {phase for each in (key_id, other) for phase in phases(run, each)}
+    run("key", "update", key_id, "--scopes", "write", "--no-publish")  # rewrites the record of a published revocation
+    again = run(*emergency, "--json").json
+    assert (again["count"], again["unserved"], again["pending_changes"]) == (0, 0, 1)
+
+
+def phases(run: Cli, key_id: str) -> list[str]:
+    return [version["phase"] for version in run("key", "show", key_id, "--json").json["versions"]]
 
 
 def test_leaked_tokens_are_hashed_here(run: Cli, home: Path, tmp_path: Path, verifier_command: Command):

@@ -90,7 +90,7 @@ class Seam:
             options: of the request.
         """
         if self.remote:
-            click.echo(f"request id: {options.request_id}", err=True)
+            tell_id(options)
         try:
             return self._insisting(ask, options)
         except KeyboardInterrupt:
@@ -114,6 +114,11 @@ class Seam:
             return ask()
         except Unavailable as error:
             raise doubtful(error, options.request_id) from None
+
+
+def tell_id(options: "types_pb2.Options") -> None:
+    """Say under which id a command can be repeated, should it be interrupted."""
+    click.echo(f"request id: {options.request_id}", err=True)
 
 
 def doubtful(error: VerifierError, request_id: str) -> VerifierError:

@@ -12,7 +12,7 @@ from verifier.cli._common import Moment, counted, print_json, print_table
 from verifier.cli._endings import ENDINGS
 from verifier.cli._key_revoke import REASONS, way_back
 from verifier.cli._present import impact_json
-from verifier.cli._seam import Seam, at_terminal, options_of, seam
+from verifier.cli._seam import Seam, at_terminal, options_of, seam, tell_id
 from verifier.cli._wish import RECORDED, Wish, changing, tell
 from verifier.errors import InvalidInput, NotFound, Unavailable
 from verifier.vocabulary import RevocationReason
@@ -66,8 +66,11 @@ def command(
                 _tell_preview(preview, reason, as_json=wish.as_json)
                 return
             expect = preview.count
+            click.echo(f"should it be interrupted, repeat it with its request id and --expect {expect}", err=True)
         request.expected_count = expect
         request.options.CopyFrom(_emergency(wish).options(at))
+        if not at.remote:  # where it is told anyway
+            tell_id(request.options)
         done = at.change(at.admin.lifecycle.Revoke, request)
         lines = [f"revoked {counted(done.count, 'version')}: {reason}", *way_back(done, reason)]
         unmatched = [f"{done.unmatched:,} matched nothing"] if done.unmatched else []
@@ -134,8 +137,9 @@ def _preview(
 
 
 def _tell_preview(preview: "lifecycle_pb2.RevokeResponse", reason: str, *, as_json: bool) -> None:
+    waiting = preview.receipt.pending_changes
     body = {**_body(preview, reason), "published": False, "revision": None, "audit_id": None, "propagation_ms": None,
-            "dry_run": True}
+            "pending_changes": waiting, "dry_run": True}
     if as_json:
         print_json(body)
         return
@@ -143,6 +147,11 @@ def _tell_preview(preview: "lifecycle_pb2.RevokeResponse", reason: str, *, as_js
                f"{counted(preview.keys_without_version, 'key')} would have no live version left")
     if preview.unmatched:
         click.echo(f"  {preview.unmatched:,} of what was named matched nothing")
+    if preview.unserved:
+        click.echo(f"  {preview.unserved:,} already revoked, not yet published: run verifier publish, or repeat this "
+                   f"with --expect {preview.count}")
+    if waiting:
+        click.echo(f"  {counted(waiting, 'change')} recorded, not yet published")
     if body["impacts"]:
         columns = ("client_id", "key_id", "version", "last_used_at", "valid_24h")
         title = "the most used ones" if preview.count > IMPACTS_SHOWN else "cut off"
@@ -157,6 +166,7 @@ def _body(done: "lifecycle_pb2.RevokeResponse", reason: str) -> dict[str, Any]:
         "count": done.count,
         "unmatched": done.unmatched,
         "keys_without_version": done.keys_without_version,
+        "unserved": done.unserved,
         "impacts": [impact_json(impact) for impact in done.impacts],
         "reason": reason,
     }

@@ -19,7 +19,7 @@ from verifier.control.herding import Drover
 from verifier.control.retirement import used_lately
 from verifier.control.selecting import Choice, Chosen, Selection
 from verifier.errors import Conflict
-from verifier.registry import changes, queries
+from verifier.registry import changes, pending, queries
 from verifier.registry.facts import Key
 from verifier.vocabulary import RevocationReason
 
@@ -51,12 +51,14 @@ class RevokePreview:
         unmatched: tokens, names, clients and prefixes that matched nothing.
         keys_without_version: keys that have no live version left.
         impacts: the first hundred versions, the most used ones first.
+        unserved: versions of the selection that were revoked before, and whose revocation no publication holds yet.
     """
 
     count: int
     unmatched: int
     keys_without_version: int
     impacts: tuple[Impact, ...]
+    unserved: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +89,8 @@ def preview(
     choice = Choice(connection, selection, now_s, for_good=_is_final(reason))
     for chosen, _ in _revoked(choice, reason, now_s):
         tally.add(chosen)
-    return tally.result(choice.unmatched)
+    unserved = _count_unserved(connection, selection, now_s, pending.revocations(connection))
+    return tally.result(choice.unmatched, unserved)
 
 
 def revoke(
@@ -108,6 +111,7 @@ def revoke(
         InvalidInput: the selection is empty or not usable.
         Conflict: the count is another one now (``COUNT_MISMATCH``); nothing is changed.
     """
+    recorded = pending.revocations(act.connection)
     tally, log = _Tally(act.connection, act.now_s), _Log()
     drover = Drover(act)
     choice = Choice(act.connection, selection, act.now_s, for_good=_is_final(reason))
@@ -115,13 +119,11 @@ def revoke(
         tally.add(chosen)
         stored, ordinals = drover.store(chosen.herd, after)
         log.add(chosen, stored, ordinals)
+    unserved = _count_unserved(act.connection, selection, act.now_s, recorded)
     if expected is not None and expected != tally.count:
-        raise Conflict(
-            f"{tally.count} versions would be revoked, not {expected}", hint="look at it again with --dry-run",
-            code="COUNT_MISMATCH", details={"count": tally.count, "expected": expected},
-        )  # fmt: skip
+        raise _mismatch(tally.count, expected, unserved)
     log.write(act, reason, tally.count)
-    return tally.result(choice.unmatched)
+    return tally.result(choice.unmatched, unserved)
 
 
 def revoke_version(
@@ -161,6 +163,33 @@ def ranges(ordinals: Sequence[int]) -> list[list[int]]:
     return found
 
 
+def _count_unserved(connection: Connection, selection: Selection, now_s: int, recorded: frozenset[int]) -> int:
+    """Count those of the versions that a selection chooses whose revocation is recorded, and not published."""
+    if not recorded:
+        return 0
+    count = 0
+    for chosen in Choice(connection, selection, now_s, revoked=True):
+        herd = chosen.herd
+        if len(herd.members) > 1:
+            count += sum(member.version_ordinal in recorded for member in herd.members)
+        else:
+            named = [v for v in herd.key.versions if v.number in chosen.numbers and v.revoked_at is not None]
+            count += sum(version.ordinal in recorded for version in named)
+    return count
+
+
+def _mismatch(count: int, expected: int, unserved: int) -> Conflict:
+    message = f"{count} version{'' if count == 1 else 's'} would be revoked, not {expected}"
+    hint = "look at it again with --dry-run"
+    if unserved:  # of a command that was interrupted, most likely
+        message += f"; {unserved} already revoked, not yet published"
+        hint = f"to publish what is recorded, repeat it with --expect {count}, or: verifier publish"
+    return Conflict(
+        message, hint=hint, code="COUNT_MISMATCH",
+        details={"count": count, "expected": expected, "unserved": unserved},
+    )  # fmt: skip
+
+
 def _is_final(reason: RevocationReason) -> bool:
     return reason is RevocationReason.KEY_COMPROMISE
 
@@ -193,8 +222,8 @@ class _Tally:
             self._without += len(herd.members)
         self._most = nlargest(IMPACTS_MAX, [*self._most, *self._impacts(chosen)], key=_weight)
 
-    def result(self, unmatched: int) -> RevokePreview:
-        return RevokePreview(self.count, unmatched, self._without, tuple(self._most))
+    def result(self, unmatched: int, unserved: int) -> RevokePreview:
+        return RevokePreview(self.count, unmatched, self._without, tuple(self._most), unserved)
 
     def _impacts(self, chosen: Chosen) -> Iterator[Impact]:
         if len(chosen.herd.members) == 1:

@@ -17,6 +17,10 @@ ALL_LIVE = 0
 Picks = Callable[[Key, Version], bool]
 
 
+def _is_revoked(key: Key, version: Version, now_s: int) -> bool:
+    return version.revoked_at is not None
+
+
 @dataclass(frozen=True, slots=True)
 class Selection:
     """Versions that any of the lists names, narrowed by the times. With no list, the times alone choose.
@@ -62,12 +66,16 @@ class Choice:
         now_s: decides what is live.
         for_good: take what could come back for what is live, too: versions whose overlap is over, or that are revoked
             for less than key_compromise.
+        revoked: take those that are revoked for what is live, instead.
 
     Raises:
         InvalidInput: the selection names nothing at all (``EMPTY_SELECTION``), or a digest is not 32 bytes.
     """
 
-    def __init__(self, connection: Connection, selection: Selection, now_s: int, *, for_good: bool = False) -> None:
+    def __init__(
+        self, connection: Connection, selection: Selection, now_s: int, *, for_good: bool = False,
+        revoked: bool = False,
+    ) -> None:  # fmt: skip
         if not selection.is_bounded and selection.created_before is None and selection.created_after is None:
             raise InvalidInput("nothing was selected", code="EMPTY_SELECTION")
         if any(len(digest) != 32 for digest in selection.token_sha256s):
@@ -75,7 +83,7 @@ class Choice:
         self._connection = connection
         self._selection = selection
         self._now_s = now_s
-        self._counts_as_live = may_come_back if for_good else is_live
+        self._counts_as_live = _is_revoked if revoked else may_come_back if for_good else is_live
         self._named: dict[str, set[int]] = {}
         for key_id, number in selection.versions:
             self._named.setdefault(key_id, set()).add(number)

@@ -23,7 +23,7 @@ class Revoking(Handlers):
         def work(act: Act, response: pb.RevokeResponse) -> None:
             done = revoking.revoke(act, selection, reason, expected)
             response.count, response.unmatched = done.count, done.unmatched
-            response.keys_without_version = done.keys_without_version
+            response.keys_without_version, response.unserved = done.keys_without_version, done.unserved
             response.impacts.extend(map(_impact, done.impacts))
 
         return self._change(request, pb.RevokeResponse(), work, urgent=True)

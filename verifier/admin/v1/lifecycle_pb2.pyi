@@ -359,18 +359,20 @@ class Impact(_message.Message):
     def __init__(self, client_id: _Optional[str] = ..., key_id: _Optional[str] = ..., version: _Optional[int] = ..., last_used_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., valid_24h: _Optional[int] = ...) -> None: ...
 
 class RevokeResponse(_message.Message):
-    __slots__ = ("count", "unmatched", "keys_without_version", "impacts", "receipt")
+    __slots__ = ("count", "unmatched", "keys_without_version", "impacts", "receipt", "unserved")
     COUNT_FIELD_NUMBER: _ClassVar[int]
     UNMATCHED_FIELD_NUMBER: _ClassVar[int]
     KEYS_WITHOUT_VERSION_FIELD_NUMBER: _ClassVar[int]
     IMPACTS_FIELD_NUMBER: _ClassVar[int]
     RECEIPT_FIELD_NUMBER: _ClassVar[int]
+    UNSERVED_FIELD_NUMBER: _ClassVar[int]
     count: int
     unmatched: int
     keys_without_version: int
     impacts: _containers.RepeatedCompositeFieldContainer[Impact]
     receipt: _types_pb2.Receipt
-    def __init__(self, count: _Optional[int] = ..., unmatched: _Optional[int] = ..., keys_without_version: _Optional[int] = ..., impacts: _Optional[_Iterable[_Union[Impact, _Mapping]]] = ..., receipt: _Optional[_Union[_types_pb2.Receipt, _Mapping]] = ...) -> None: ...
+    unserved: int
+    def __init__(self, count: _Optional[int] = ..., unmatched: _Optional[int] = ..., keys_without_version: _Optional[int] = ..., impacts: _Optional[_Iterable[_Union[Impact, _Mapping]]] = ..., receipt: _Optional[_Union[_types_pb2.Receipt, _Mapping]] = ..., unserved: _Optional[int] = ...) -> None: ...
 
 class ReinstateRequest(_message.Message):
     __slots__ = ("audit_id", "options")
