@@ -18,7 +18,7 @@ SOURCES := $(wildcard ext/verifier/*.pyx ext/verifier/*.pxd ext/verifier/*.h)
 PROTOS := $(wildcard proto/verifier/v1/*.proto proto/verifier/admin/v1/*.proto)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test build lint format bench campaign sanitize coverage proto docs clean
+.PHONY: help run test build lint format bench campaign gateways sanitize coverage proto docs clean
 .DELETE_ON_ERROR:
 
 help:  ## list the targets
@@ -29,7 +29,7 @@ run: build  ## install, build, make a demo store, serve it and verify keys
 
 test: build  ## run the whole suite, on all cores
 	@scripts/setup.sh tests
-	$(BIN)/python -m pytest -m "not campaign" -n logical $(PYTEST)
+	$(BIN)/python -m pytest -m "not campaign and not gateways" -n logical $(PYTEST)
 
 build: $(STAMPS)/built  ## install what is missing and build the extension; leaves .venv/bin/verifier
 
@@ -48,6 +48,11 @@ bench: build  ## measure against the budgets and peers; writes bench-results/
 campaign: build  ## run the long tests that the suite leaves out
 	$(BIN)/python -m pytest -m campaign $(PYTEST)
 
+gateways: build  ## install Envoy, NGINX, HAProxy, Caddy, Traefik and test each with a real node
+	@scripts/gateways.sh install || echo "verifier: going on WITHOUT what is named above" >&2
+	@scripts/gateways.sh versions
+	$(BIN)/python -m pytest -m gateways -rs -v tests/gateways $(PYTEST)
+
 sanitize: build  ## run the hot path's tests under AddressSanitizer and UndefinedBehaviorSanitizer
 	scripts/instrumented.sh sanitize $(PYTEST)
 
@@ -61,7 +66,7 @@ docs: build  ## generate docs/cli.md from the commands
 	$(BIN)/python scripts/cli_reference.py docs/cli.md
 
 clean:  ## remove everything that was built or installed here; stores under run/ stay
-	rm -rf $(VENV) build dist bench-results *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-gateways build dist bench-results *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	rm -f verifier/*.so
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
