@@ -56,7 +56,8 @@ output too, with the exit code above:
 Whatever changes something tells how far it has come:
 ```json
 {"published": true, "revision": 13, "pending_changes": 0, "audit_id": "a-77", "request_id": "...", "replayed": false,
- "held_at": null, "nodes": {"expected": 2, "behind": []}, "propagation_ms": 38, "warnings": [], "dry_run": false}
+ "done_at": null, "held_at": null, "nodes": {"expected": 2, "behind": []}, "propagation_ms": 38, "warnings": [],
+ "dry_run": false}
 ```
 
 ## Options that changes share

@@ -10,8 +10,8 @@ import pytest
 from tests.support.cli import Cli, at, cli
 from tests.support.node import RunningNode
 
-RECEIPT = {"published", "revision", "pending_changes", "audit_id", "request_id", "replayed", "held_at", "nodes",
-           "propagation_ms", "warnings", "dry_run"}  # fmt: skip
+RECEIPT = {"published", "revision", "pending_changes", "audit_id", "request_id", "replayed", "done_at", "held_at",
+           "nodes", "propagation_ms", "warnings", "dry_run"}  # fmt: skip
 CREATED = {"client_id", "key_id", "version", "token", "scopes", "not_before", "expires_at"}
 PUBLISHED = {"revision", "changed", "content_of", "held", "published_at", "records", "active", "tombstones", "delta",
              "difference", "nodes", "propagation_ms"}  # fmt: skip

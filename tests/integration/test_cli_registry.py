@@ -249,7 +249,7 @@ def test_tables_break_no_id_and_no_time(run: Run):
     assert all(line == line.rstrip() for line in listed.splitlines())
     assert run("publish").returncode == 0
     listed = run("publications", "list").stdout
-    assert re.search(r"^ +1 +20\d\d-\d\d-\d\dT\d\d:\d\d:\d\dZ +1 +1 +1 +yes +-$", listed, re.MULTILINE)
+    assert re.search(r"^ +1 +20\d\d-\d\d-\d\dT\d\d:\d\d:\d\dZ +1 +1 +1 +no +yes +-$", listed, re.MULTILINE)
     assert "enabled:    yes" in run("client", "show", "acme").stdout
 
 

@@ -3,7 +3,7 @@
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from google.protobuf.message import Message
@@ -42,8 +42,9 @@ class Change:
     options: types_pb2.Options
     request_id: str = ""
     need: int = 0  # registry.changes that a publication must cover to hold the effect
-    replayed: bool = False
+    done_at_s: int | None = None  # of a repeat: when it was carried out the first time
     urgent: bool = False  # an emergency, which the drop guard must not stop for what was meant to end
+    began_ms: int = field(default_factory=lambda: int(time.time() * 1000))
 
     def __post_init__(self) -> None:
         """Check the request id, or make one: under it the command can be repeated."""
@@ -67,7 +68,7 @@ class Change:
                 stored = None if self.options.validate_only else replay.find(act.connection, name, act.now_s)
                 if stored is not None:
                     response.ParseFromString(stored.response)
-                    self.need, self.replayed = stored.need, True
+                    self.need, self.done_at_s = stored.need, stored.at_s
                     return response
                 self._do(act, response, work)
                 if self.options.validate_only:
@@ -91,7 +92,7 @@ class Change:
                 stored = replay.find(connection, name, time_s())
             if stored is not None:
                 response.ParseFromString(stored.response)
-                self.replayed = True
+                self.done_at_s = stored.at_s
                 return response
             with self.desk.registry.read() as connection:
                 before, _ = audit.last(connection)
@@ -110,18 +111,24 @@ class Change:
 
     def awaited(self, response: Response, covered: Covered) -> Response:
         """Complete the receipt of a command that published; wait for nodes if the options say so."""
-        receipt = _receipt(response)
-        receipt.request_id, receipt.replayed = self.request_id, self.replayed
+        receipt = self._named(response)
         receipt.published = covered.revision > 0
-        waiting.complete(self.desk, receipt, covered, self.options, self.until)
+        waiting.complete(self.desk, receipt, covered, self.options, waiting.Patience(self.began_ms, self.until))
         return response
 
     def described(self, response: Response) -> Response:
         """Complete the receipt of a command that published nothing."""
-        receipt = _receipt(response)
-        receipt.request_id, receipt.replayed = self.request_id, self.replayed
+        receipt = self._named(response)
         waiting.describe(self.desk, receipt, 0, recorded=not self.options.validate_only)
         return response
+
+    def _named(self, response: Response) -> types_pb2.Receipt:
+        """Say in the receipt under which id the command can be repeated, and whether it was."""
+        receipt = _receipt(response)
+        receipt.request_id, receipt.replayed = self.request_id, self.done_at_s is not None
+        if self.done_at_s is not None:
+            receipt.done_at.seconds = self.done_at_s
+        return receipt
 
     def _name(self) -> replay.Name:
         return replay.Name(self.caller.principal, self.request_id, replay.digest_of(self.request))
@@ -143,8 +150,7 @@ class Change:
         Raises:
             VerifierError: of publishing; its details say ``recorded`` and the audit id.
         """
-        receipt = _receipt(response)
-        receipt.request_id, receipt.replayed = self.request_id, self.replayed
+        receipt = self._named(response)
         if self.options.validate_only or self.options.wait == types_pb2.WAIT_RECORDED:
             waiting.describe(self.desk, receipt, self.need, recorded=not self.options.validate_only)
             return response

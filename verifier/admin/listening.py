@@ -1,10 +1,11 @@
 """Where a control plane listens, and whether that is this machine only."""
 
 import ipaddress
+import socket
 from dataclasses import dataclass
 from pathlib import Path
 
-from verifier.errors import InvalidInput
+from verifier.errors import InvalidInput, Unavailable
 
 UNIX = "unix:"
 
@@ -59,6 +60,39 @@ def parse(text: str) -> Place:
             f"{text[:80]!r} is no address", hint="HOST:PORT, [ADDRESS]:PORT or unix:PATH", code="BAD_ADDRESS"
         )
     return Place(host, int(port))
+
+
+def check_free(place: Place) -> None:
+    """Refuse a TCP place that cannot be listened at: gRPC would only say so in lines of its own on standard error.
+
+    Raises:
+        Unavailable: none of its addresses can be listened at (``CANNOT_LISTEN``).
+    """
+    if place.path is not None:
+        return
+    try:
+        found = socket.getaddrinfo(place.host, place.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except OSError as error:
+        raise cannot_listen(place, error) from None
+    faults = []
+    for family, kind, protocol, _, address in found:
+        try:
+            with socket.socket(family, kind, protocol) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind(address)
+                probe.listen()
+                return
+        except OSError as error:
+            faults.append(error)
+    raise cannot_listen(place, faults[0]) from None
+
+
+def cannot_listen(place: Place, error: OSError | None = None) -> Unavailable:
+    """Return the error that nobody can listen at a place."""
+    why = "" if error is None else f": {error.strerror or error}"
+    return Unavailable(
+        f"cannot listen at {place.target}{why}", hint="is something else listening there?", code="CANNOT_LISTEN"
+    )
 
 
 def is_local(target: str) -> bool:

@@ -42,10 +42,12 @@ class Stored:
     Attributes:
         response: its answer, encoded, without the token.
         need: ``registry.changes`` that a publication must cover to hold the effect.
+        at_s: when it was carried out, seconds since 1970.
     """
 
     response: bytes
     need: int
+    at_s: int
 
 
 def check_id(request_id: str) -> str:
@@ -92,7 +94,7 @@ def find(connection: Connection, name: Name, now_s: int) -> Stored | None:
             hint="take a new one for every command, and the same one only to repeat it",
             code="REQUEST_ID_REUSED",
         )
-    return Stored(row.response[_NEED.size :], _NEED.unpack_from(row.response)[0])
+    return Stored(row.response[_NEED.size :], _NEED.unpack_from(row.response)[0], row.at)
 
 
 def save(connection: Connection, name: Name, response: Message, now_s: int, *, need: int = 0) -> None:

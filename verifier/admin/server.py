@@ -105,15 +105,13 @@ class AdminServer:
         Raises:
             Unavailable: the place is taken, or cannot be listened at (``CANNOT_LISTEN``).
         """
+        listening.check_free(self._place)
         self._thread.start()
         try:
             self._run(self._begin())
         except RuntimeError:
             self._end_loop()
-            raise Unavailable(
-                f"cannot listen at {self._settings.listen}", hint="is something else listening there?",
-                code="CANNOT_LISTEN",
-            ) from None  # fmt: skip
+            raise listening.cannot_listen(self._place) from None
         _log.info("the operators' API is served at %s", self.target)
 
     def stop(self, grace_s: float = GRACE_S) -> None:

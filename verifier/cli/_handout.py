@@ -1,8 +1,9 @@
 """Tokens that are made here: only their digest leaves, so an answer that is lost takes no token with it."""
 
 import hashlib
+import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -88,6 +89,14 @@ class Handout:
             return lines
         return [*lines, f"token: {self.token}" if self.output is None else f"token: in {self.output}"]
 
+    def describe(self, fields: Mapping[str, Any]) -> None:
+        """Make of the token's file one JSON object, as soon as there is more to say of the token."""
+        from verifier.store import durable
+
+        assert self.output is not None
+        line = json.dumps({**fields, "token": self.token}).encode("ascii") + b"\n"
+        durable.replace(self.output, line, mode=0o600)
+
     def remind(self) -> None:
         """Say to people that the token is shown once."""
         if self.shown is not None:
@@ -120,7 +129,8 @@ def _kept(path: Path) -> str:
     """Return the token that the first try of this command left in its file."""
     try:
         text = path.read_text("ascii").strip()
-    except (OSError, UnicodeDecodeError):
+        token = str(json.loads(text)["token"]) if text.startswith("{") else text
+    except (OSError, UnicodeDecodeError, ValueError, KeyError):
         raise Unavailable(f"cannot read {path}") from None
-    tokens.parse(text)
-    return text
+    tokens.parse(token)
+    return token

@@ -46,21 +46,23 @@ def create(
     The token is made here, and only its SHA-256 goes to the registry. Where nodes report, the key is published by
     default, and its token is shown once all of them know it.
     """
-    if output is None and (count or 1) > 1:
+    many = (count or 1) > 1
+    if output is None and many:
         raise InvalidInput("many tokens go to a file", hint=f"--count {count} --output tokens.txt", code="NEEDS_OUTPUT")
     if output is None and output_format != "text":
         raise InvalidInput("--format is about the file", hint="add --output FILE, or --json", code="NEEDS_OUTPUT")
     if output is not None and sha256 is not None:
         raise InvalidInput("with --sha256 there is no token to write into a file", code="BAD_SECRET")
-    if output is not None and terms["policy"]:
+    if many and terms["policy"]:
         raise InvalidInput("keys that are made into a file have their client's policy",
                            hint=f"verifier policy set --client {terms['client_id']}", code="BAD_POLICY")
     with seam(ctx) as at:
         request = _request(at, terms, wish)
-        if output is None:
-            _one(at, request, sha256, wish)
+        as_jsonl = output_format == "jsonl"
+        if output is not None and many:
+            _key_bulk.create(at, request, count or 1, output, wish, as_jsonl=as_jsonl)
         else:
-            _key_bulk.create(at, request, count or 1, output, wish, as_jsonl=output_format == "jsonl")
+            _one(at, request, sha256, output, wish, as_jsonl=as_jsonl)
 
 
 def _request(at: Seam, terms: dict[str, Any], wish: Wish) -> "lifecycle_pb2.CreateKeyRequest":
@@ -78,10 +80,26 @@ def _request(at: Seam, terms: dict[str, Any], wish: Wish) -> "lifecycle_pb2.Crea
     return request
 
 
-def _one(at: Seam, request: "lifecycle_pb2.CreateKeyRequest", sha256: str | None, wish: Wish) -> None:
-    handout = Handout(request.prefix, sha256, None)
+def _one(
+    at: Seam, request: "lifecycle_pb2.CreateKeyRequest", sha256: str | None, output: Path | None, wish: Wish, *,
+    as_jsonl: bool,
+) -> None:  # fmt: skip
+    from verifier.control.handout import NewFile, check_free
+
+    repeated = wish.request_id is not None
+    output = None if wish.dry_run else output
+    ids = None if output is None or as_jsonl else output.with_name(output.name + ".ids")
+    if ids is not None and not repeated:
+        check_free([ids])
+    handout = Handout(request.prefix, sha256, output, repeated=repeated)
     done, failed = handout.ask(at, at.admin.lifecycle.CreateKey, request)
     key, version = done.key, label_of(done.key)
+    if output is not None and as_jsonl:
+        handout.describe({"client_id": key.client_id, "key_id": key.key_id, "version": version.version})
+    if ids is not None and not ids.exists():
+        with NewFile(ids) as file:
+            file.write(f"{key.key_id}\n".encode("ascii"))
+            file.install()
     body = {
         "client_id": key.client_id,
         "key_id": key.key_id,
@@ -91,6 +109,8 @@ def _one(at: Seam, request: "lifecycle_pb2.CreateKeyRequest", sha256: str | None
         "not_before": moment(version, "not_before"),
         "expires_at": moment(version, "expires_at"),
     }
+    if output is not None:
+        body["files"] = [str(file) for file in (output, ids) if file is not None]
     if failed is not None and wish.as_json:
         print_json({**body, **receipt_json(done.receipt)})
         raise failed

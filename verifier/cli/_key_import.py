@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 SHOWN = 20
 ROWS_PER_MESSAGE = 1000
+IDS_MAX = 10_000  # of lifecycle.proto: more ids are not in the answer
 
 
 @click.command("import")
@@ -130,15 +131,16 @@ def _elsewhere(
             bad.append(row)
     if bad and not request.skip_bad:
         raise _bad_rows(bad)
+    if ids is not None and len(rows) > IDS_MAX:
+        raise InvalidInput(
+            f"a control plane tells the ids of at most {IDS_MAX:,} keys of one import, and here are {len(rows):,} rows",
+            hint="split the file, or leave --ids out: verifier key list --client ID --json tells them in their order",
+            code="TOO_LARGE",
+        )
     with ExitStack() as stack:
         output = stack.enter_context(NewFile(ids)) if ids is not None else None
         answer = at.repeated(lambda: at.admin.lifecycle.ImportKeys(_messages(rows, request, options)), options)
         if output is not None and not options.validate_only:
-            if answer.imported and not answer.key_ids:
-                raise InvalidInput(
-                    f"{counted(answer.imported, 'key')} are imported, too many for their ids to be told",
-                    hint="verifier key list --client ID --json tells them in the same order", code="TOO_LARGE",
-                )
             output.write("".join(f"{key_id}\n" for key_id in answer.key_ids).encode("ascii"))
             output.install()
     bad += [BadRow(rows[each.number - 1].line, each.problem) for each in answer.bad_rows]

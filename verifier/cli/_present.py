@@ -132,6 +132,7 @@ def receipt_json(receipt: "types_pb2.Receipt") -> dict[str, Any]:
         "audit_id": receipt.audit_id or None,
         "request_id": receipt.request_id or None,
         "replayed": receipt.replayed,
+        "done_at": moment(receipt, "done_at"),
         "held_at": receipt.held_at or None,
         "nodes": {
             "expected": propagation.expected if propagation else 0,

@@ -65,7 +65,7 @@ def check_targets(targets: Sequence[str]) -> None:
 
     for target in targets:
         with suppress(Unavailable):
-            fetch(target, CALL_TIMEOUT_S)
+            fetch(target, CALL_TIMEOUT_S, "--node")
 
 
 def await_nodes(targets: Sequence[str], revision: int, committed_ms: int | None, timeout_s: float) -> dict[str, Any]:

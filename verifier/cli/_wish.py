@@ -23,6 +23,8 @@ TIMEOUT_S = 30
 HANDOUT_TIMEOUT_S = 5  # how long a new token waits for the nodes before it is shown
 NOT_SERVED = "not served yet: verifier publish"
 NOT_SERVED_HELD = "not served yet: repeated with --publish, denials and new keys are; the rest after --resume"
+NO_NODES = ("no node reports, so none was waited for: name nodes with --node HOST:PORT, or have them report "
+            "with verifier serve --report-to")
 OFFERED = ("publish", "wait", "timeout_s", "nodes", "request_id", "note", "dry_run", "as_json")
 
 
@@ -156,7 +158,7 @@ def tell(
         click.exceptions.Exit: not all nodes serve it yet; code 5.
     """
     outcome = _outcome(wish, receipt)
-    warnings = [*notes, *(text for text in outcome["warnings"] if text != NOT_SERVED)]
+    warnings = [*notes, *_unwaited(wish, outcome), *(text for text in outcome["warnings"] if text != NOT_SERVED)]
     if wish.as_json:
         print_json({**body, **outcome, "warnings": warnings, "dry_run": wish.dry_run})
     else:
@@ -167,6 +169,8 @@ def tell(
         tell_nodes(outcome)
     for text in warnings:
         click.echo(text, err=True)
+    if outcome["replayed"] and not wish.as_json:
+        click.echo(f"already done at {outcome['done_at']}: this was a repeat, and nothing was done again", err=True)
     if wish.dry_run:
         click.echo("nothing was changed: this was a dry run", err=True)
     elif not outcome["published"] and not quiet:
@@ -185,6 +189,13 @@ def _outcome(wish: Wish, receipt: "types_pb2.Receipt") -> dict[str, Any]:
         timeout_s = TIMEOUT_S if wish.timeout_s is None else wish.timeout_s
         outcome |= await_nodes(wish.nodes, receipt.revision, moment_ms(receipt, "committed_at"), timeout_s)
     return outcome
+
+
+def _unwaited(wish: Wish, outcome: Mapping[str, Any]) -> list[str]:
+    """Say that whoever wants the nodes waited for named none, and none is known."""
+    if not wish.wait or wish.dry_run or outcome["nodes"]["expected"]:
+        return []
+    return [NO_NODES]
 
 
 def tell_nodes(outcome: Mapping[str, Any]) -> None:

@@ -9,7 +9,7 @@ from verifier.cli._common import json_option, print_json, print_table
 from verifier.cli._policy import NAMES, SHOWN_NAMES, laid_over, policy_line, policy_options, policy_rows
 from verifier.cli._present import policy_json
 from verifier.cli._seam import Seam, seam
-from verifier.cli._wish import Wish, changing, tell
+from verifier.cli._wish import Wish, changing, recorded_options, tell
 from verifier.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ def show(ctx: click.Context, client_id: str | None, key_id: str | None, as_json:
 @policy_options
 @click.option("--unset", multiple=True, metavar="NAME",
               help=f"Leave this to the level above; may be repeated. One of {SHOWN_NAMES}.")
-@changing()
+@changing(serve=False)
 @click.pass_context
 def set_(
     ctx: click.Context, /, *, client_id: str | None, key_id: str | None, unset: tuple[str, ...], wish: Wish,
@@ -129,7 +129,7 @@ def set_(
     """Set parts of the policy of the store, of a client, or of a key. What is not named stays.
 
     It holds for rotations from now on; windows that have begun stay as they are. Nodes need not know of it, so nothing
-    has to be published.
+    is published.
     """
     subject = Subject(client_id, key_id)
     said = {name: text for name in NAMES if (text := parts.get(name)) is not None}
@@ -138,6 +138,6 @@ def set_(
         raise InvalidInput("nothing to change was named", hint="verifier policy set --help", code="NOTHING_TO_DO")
     with seam(ctx) as at:
         present, _, etag = subject.get(at)
-        policy, effective, receipt = subject.put(at, laid_over(present, said), etag, wish.options(at))
+        policy, effective, receipt = subject.put(at, laid_over(present, said), etag, recorded_options(wish))
         line = f"policy of {subject}: {policy_line(policy_json(policy))}"
         tell(wish, [line], subject.body(policy, effective), receipt, quiet=True)

@@ -57,7 +57,7 @@ def list_(ctx: click.Context, limit: int | None, as_json: bool) -> None:
         for row in rows:
             print_json(row)
         return
-    columns = ("revision", "published_at", "records", "active", "content_of", "current", "problem")
+    columns = ("revision", "published_at", "records", "active", "content_of", "held", "current", "problem")
     print_table("publications", columns, ([row[name] for name in columns] for row in rows))
 
 
@@ -79,12 +79,21 @@ def show(ctx: click.Context, revision: int, as_json: bool) -> None:
     click.echo(f"revision {revision}{signer}" + (", current" if body["current"] else ""))
     for name in SHOWN:
         if name in body:
-            click.echo(f"  {name + ':':17}{plain(body[name])}")
+            value = _buried(body[name]) if name == "tombstones" else plain(body[name])
+            click.echo(f"  {name + ':':17}{value}")
     for name in ("base", "delta"):
         keyring = body[name]
         if keyring is not None:
             size = f"{counted(keyring['records'], 'record')}, {keyring['bytes']:,} bytes"
             click.echo(f"  {name + ':':17}{keyring['sha256']} ({size})")
+
+
+def _buried(tombstones: int | list[dict[str, Any]]) -> str:
+    """Say how many tombstones there are; a manifest lists the files that they are in."""
+    if isinstance(tombstones, int):
+        return f"{tombstones:,}"
+    number = sum(file["count"] for file in tombstones)
+    return f"{number:,}" + (f" in {counted(len(tombstones), 'file')}" if tombstones else "")
 
 
 def _manifest(home: Path, revision: int) -> dict[str, Any]:

@@ -35,12 +35,13 @@ def command(target: str, timeout: float, as_json: bool) -> None:
         raise click.exceptions.Exit(3)
 
 
-def fetch(target: str, timeout_s: float) -> dict[str, Any]:
+def fetch(target: str, timeout_s: float, option: str = "--target") -> dict[str, Any]:
     """Get the status object of a node.
 
     Args:
         target: host and metrics port.
         timeout_s: longest wait, in seconds.
+        option: that named the target, for errors.
 
     Raises:
         InvalidInput: the target is not written as HOST:PORT, or is the gRPC port.
@@ -49,7 +50,7 @@ def fetch(target: str, timeout_s: float) -> dict[str, Any]:
     try:
         host, port = split_address(tcp_address(target))
     except ValueError as error:
-        raise InvalidInput(f"--target {target}: {error}") from None
+        raise InvalidInput(f"{option} {target}: {error}") from None
     connection = http.client.HTTPConnection(host, port, timeout=timeout_s)
     try:
         connection.request("GET", "/status")
@@ -59,7 +60,7 @@ def fetch(target: str, timeout_s: float) -> dict[str, Any]:
         if speaks_http2(host, port, timeout_s):
             raise InvalidInput(
                 f"{target} is a gRPC port; the status is on the metrics port",
-                hint="verifier status --target 127.0.0.1:9464 (what serve was given with --metrics)",
+                hint=f"{option} 127.0.0.1:9464 (what serve was given with --metrics)",
             ) from error
         raise Unavailable(f"{target} does not answer as a verifier's metrics port") from error
     except OSError as error:

@@ -32,7 +32,7 @@ def command(
     until when all have, and silent nodes are named.
     """
     from verifier.admin.times import stamp
-    from verifier.admin.v1 import usage_pb2
+    from verifier.admin.v1 import lifecycle_pb2, usage_pb2
 
     if (key_id is None) == (client_id is None):
         raise InvalidInput("give a key or --client", hint="verifier usage KEY_ID, or verifier usage --client ID")
@@ -41,6 +41,8 @@ def command(
     )
     with seam(ctx) as at:
         found = at.admin.usage.QueryUsage(request)
+        if key_id is not None:
+            client_id = at.admin.lifecycle.GetKey(lifecycle_pb2.GetKeyRequest(key_id=key_id)).key.client_id
     rows = [_row(day) for day in found.days]
     as_of, silent = moment(found, "as_of"), list(found.silent_nodes)
     if as_json:

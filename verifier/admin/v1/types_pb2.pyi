@@ -59,7 +59,7 @@ class Propagation(_message.Message):
     def __init__(self, expected: _Optional[int] = ..., behind: _Optional[_Iterable[str]] = ..., took: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class Receipt(_message.Message):
-    __slots__ = ("published", "revision", "pending_changes", "audit_id", "request_id", "replayed", "propagation", "held_at", "warnings", "committed_at")
+    __slots__ = ("published", "revision", "pending_changes", "audit_id", "request_id", "replayed", "propagation", "held_at", "warnings", "committed_at", "done_at")
     PUBLISHED_FIELD_NUMBER: _ClassVar[int]
     REVISION_FIELD_NUMBER: _ClassVar[int]
     PENDING_CHANGES_FIELD_NUMBER: _ClassVar[int]
@@ -70,6 +70,7 @@ class Receipt(_message.Message):
     HELD_AT_FIELD_NUMBER: _ClassVar[int]
     WARNINGS_FIELD_NUMBER: _ClassVar[int]
     COMMITTED_AT_FIELD_NUMBER: _ClassVar[int]
+    DONE_AT_FIELD_NUMBER: _ClassVar[int]
     published: bool
     revision: int
     pending_changes: int
@@ -80,7 +81,8 @@ class Receipt(_message.Message):
     held_at: int
     warnings: _containers.RepeatedScalarFieldContainer[str]
     committed_at: _timestamp_pb2.Timestamp
-    def __init__(self, published: _Optional[bool] = ..., revision: _Optional[int] = ..., pending_changes: _Optional[int] = ..., audit_id: _Optional[str] = ..., request_id: _Optional[str] = ..., replayed: _Optional[bool] = ..., propagation: _Optional[_Union[Propagation, _Mapping]] = ..., held_at: _Optional[int] = ..., warnings: _Optional[_Iterable[str]] = ..., committed_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    done_at: _timestamp_pb2.Timestamp
+    def __init__(self, published: _Optional[bool] = ..., revision: _Optional[int] = ..., pending_changes: _Optional[int] = ..., audit_id: _Optional[str] = ..., request_id: _Optional[str] = ..., replayed: _Optional[bool] = ..., propagation: _Optional[_Union[Propagation, _Mapping]] = ..., held_at: _Optional[int] = ..., warnings: _Optional[_Iterable[str]] = ..., committed_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., done_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class Policy(_message.Message):
     __slots__ = ("max_age", "overlap", "clock", "max_pending", "notices", "expires_in", "retire_when_safe", "min_quiet", "max_live")
