@@ -75,6 +75,7 @@ class ControlPlane:
         self._compactor = Compactor(self._desk, self.metrics.publication_failed)
         self._propagation = PropagationWatch(self._desk, self._arrived)
         self._pending = PendingWatch(self._desk, settings.publish_pending / 1000)
+        self._desk.full_addresses = settings.full_addresses
         self._desk.on_publication_due = self._bursts.due
         self._desk.on_waited = self.metrics.waited
         self._loop = threading.Thread(target=self._run, name="schedule", daemon=True)

@@ -29,6 +29,7 @@ class Desk:
         store: where publications are.
         board: takes the reports of nodes.
         stopping: set when nobody is to wait for nodes any more.
+        full_addresses: keep whole addresses of callers of watched versions, not only their networks.
         on_waited: told how long an act waited for its turn, in seconds.
         on_publication_due: called when a publication is needed that no caller waits for, as after a first use.
 
@@ -49,6 +50,7 @@ class Desk:
         self.store = Store(home.store)
         self.board = NodeBoard(self.registry)
         self.stopping = threading.Event()
+        self.full_addresses = False
         self.on_waited: Callable[[float], None] = lambda waited_s: None
         self.on_publication_due: Callable[[], None] = lambda: None
         self._secrets = Secrets(home.secrets)

@@ -9,7 +9,7 @@ from typing import Any
 from verifier.control.schedule import ROTATIONS_PER_TURN
 from verifier.errors import InvalidInput
 from verifier.server.settings import Setting, as_written
-from verifier.server.values import address, duration_ms, number, one_of, tcp_address
+from verifier.server.values import address, duration_ms, number, one_of, tcp_address, yes_no
 
 VARIABLE = "VERIFIER_CONTROL_"
 
@@ -46,6 +46,8 @@ class ControlSettings:
         "Publish what was recorded with --no-publish once it has waited this long; 0 leaves that to its author."))
     prune_interval: int = field(default=0, metadata=as_written(duration_ms, "TIME",
         "How often to prune publications, by the defaults of `publications prune`; 0 for never."))
+    full_addresses: bool = field(default=False, metadata=as_written(yes_no, "yes|no",
+        "Keep whole addresses of those who use watched versions, not only their /24 or /48 network."))
     drain_timeout: int = field(default=20_000, metadata=as_written(duration_ms, "TIME",
         "How long calls in flight may take when stopping."))
     log_format: str = field(default="text", metadata=as_written(one_of("text", "json"), "FORMAT",

@@ -1,8 +1,9 @@
 """Rotating keys that have reached their greatest age.
 
 A new version's token must reach somebody, or it would only cut off the version before. So a key is rotated only if
-there is a folder for tokens: ``KEY_ID.VERSION``, mode 0600, on disk before the registry commits. After a crash there
-may be a file whose version was never made, never a version whose token nobody has.
+there is a folder for tokens: ``KEY_ID.VERSION``, mode 0600, on disk before the registry commits, and ``.pending`` until
+the version is served (:mod:`verifier.control.handing_over`). After a crash there may be a file whose version was never
+made, never a version whose token nobody has.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,6 +17,7 @@ from sqlalchemy import select
 from verifier.control import lifecycle, rotation
 from verifier.control.acting import SCHEDULE, Act
 from verifier.control.clockwork import PAUSE_S, Begin
+from verifier.control.handing_over import PENDING
 from verifier.control.handout import NewFile
 from verifier.control.policy import ON_FIRST_USE, policy_of
 from verifier.control.rotation import NewSecret, RotateTerms
@@ -157,9 +159,10 @@ class _TokenFile:
     def write(self, name: str, token: str, tag: bytes, now_s: int) -> None:
         """Bring a token to disk, inside the transaction that makes its version."""
         assert self._folder is not None
-        path = self._folder / name
-        if path.exists():  # of a process that died before it committed: the version is new
-            path.rename(path.with_name(f"{name}.unused-{now_s}"))
+        path = self._folder / (name + PENDING)
+        for left in (path, self._folder / name):
+            if left.exists():  # of a process that died before it committed: the version is new
+                left.rename(left.with_name(f"{name}.unused-{now_s}"))
         with NewFile(path) as file:
             file.write(token.encode("ascii") + b"\n")
             file.install()

@@ -24,6 +24,7 @@ POLL_S = 0.01
 BOARD_POLL_S = 0.1  # with a board: for what comes to other processes
 TEXT_MAX = 500
 ADDRESSES_MAX = 8
+TELL_EVERY_S = 3600
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +197,34 @@ def forget(act: Act, name: str) -> Node:
     return forgotten
 
 
+def tell_shared_name(act: Act, report: StatusReport) -> None:
+    """Emit that two processes report under one name: of one, neither usage nor what it serves is known."""
+    act.emit("node.name_taken", node=report.node, addresses=list(report.addresses[:ADDRESSES_MAX]))
+
+
 # --- Waiting ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class _Processes:
+    """The processes that report under one name. One that was succeeded is gone; if it comes back, both are there."""
+
+    epoch: int = 0
+    former: int = 0
+    returned: int = 0
+    told_at: int | None = None
+
+    def heard(self, epoch: int, now_s: int) -> bool:
+        """Take note of a report; return whether it is to be told that there are two."""
+        if epoch == self.epoch:
+            return False
+        # Once may be a report that was overtaken by the first one of its successor.
+        self.returned = self.returned + 1 if epoch == self.former else 0
+        self.former, self.epoch = self.epoch, epoch
+        if self.returned < 2 or (self.told_at is not None and now_s < self.told_at + TELL_EVERY_S):
+            return False
+        self.told_at = now_s
+        return True
 
 
 class NodeBoard:
@@ -210,12 +238,16 @@ class NodeBoard:
         self._registry = registry
         self._news = threading.Condition()
         self._written: dict[str, Node] = {}
+        self._processes: dict[str, _Processes] = {}
         self._count = 0
 
-    def report(self, report: StatusReport, now_ms: int | None = None) -> None:
+    def report(self, report: StatusReport, now_ms: int | None = None) -> bool:
         """Take a report; safe to call from any thread.
 
         ``last_seen_at`` is written at most :data:`WRITE_EVERY_S` late, all else at once.
+
+        Returns:
+            Whether it is to be told that two processes report under this name: at most once in :data:`TELL_EVERY_S`.
 
         Raises:
             InvalidInput: its name cannot be used.
@@ -225,14 +257,17 @@ class NodeBoard:
         now_ms = int(time.time() * 1000) if now_ms is None else now_ms
         with self._news:
             known = self._written.get(report.node)
+            processes = self._processes.setdefault(report.node, _Processes())
+            shared = processes.heard(report.epoch, now_ms // 1000)
         if known is not None and not _is_news(known, after_status(known, report, now_ms).node):
-            return
+            return shared
         with self._registry.write() as connection:
             node = report_status(connection, report, now_ms)
         with self._news:
             self._written[node.name] = node
             self._count += 1
             self._news.notify_all()
+        return shared
 
     @property
     def count(self) -> int:

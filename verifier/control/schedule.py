@@ -15,6 +15,7 @@ from verifier.control import usage
 from verifier.control.acting import SCHEDULE
 from verifier.control.clockwork import PAUSE_S, Begin, Clockwork
 from verifier.control.due import DueKeys, Rotations
+from verifier.control.handing_over import Handover
 from verifier.control.retiring import SafeRetiring
 from verifier.registry.database import Registry
 
@@ -69,6 +70,7 @@ class Schedule:
         self._rotations_per_turn = rotations_per_turn
         self._clockwork = Clockwork(registry, begin, pause)
         self._due = DueKeys(registry, begin, peppers, handout, pause)
+        self._handover = Handover(registry, peppers, handout)
         self._retiring = SafeRetiring(registry, begin, pause)
         self._swept_at = 0
 
@@ -92,6 +94,7 @@ class Schedule:
         events = self._clockwork.tell(now_s)
         retired = self._retiring.retire(now_s)
         rotations = self._due.rotate(now_s, self._rotations_per_turn) if may_rotate else Rotations()
+        self._handover.look(now_s)
         return Turn(events, rotations, retired, self._sweep(now_s))
 
     def _sweep(self, now_s: int) -> int:

@@ -104,6 +104,11 @@ def number(low: int, high: int) -> Callable[[str], int]:
     return parse
 
 
+def yes_no(text: str) -> bool:
+    """Read ``yes`` or ``no``."""
+    return one_of("yes", "no")(text) == "yes"
+
+
 def one_of(*choices: str) -> Callable[[str], str]:
     """Make a parser of a fixed choice."""
 

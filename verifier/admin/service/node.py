@@ -32,7 +32,9 @@ class Nodes(Handlers):
             addresses=tuple(request.addresses),
             stopping=request.stopping,
         )
-        self._desk.board.report(report)
+        if self._desk.board.report(report):
+            with self._desk.acting(self._caller.actor()) as act:
+                nodes.tell_shared_name(act, report)
         response = pb.ReportStatusResponse(revision=self._desk.store.current() or 0)
         response.clock.GetCurrentTime()
         return response
@@ -58,7 +60,9 @@ class Nodes(Handlers):
             watched_lost=request.watched_lost,
             partial=request.partial,
         )
-        applied = usage.take_report(lambda: self._desk.acting(self._caller.actor()), report)
+        applied = usage.take_report(
+            lambda: self._desk.acting(self._caller.actor()), report, full_addresses=self._desk.full_addresses
+        )
         if applied.publish:
             self._desk.on_publication_due()
         return pb.ReportUsageResponse(applied=applied.sequence)
