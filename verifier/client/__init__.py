@@ -10,6 +10,9 @@
 A refused key is an answer. A fault (nothing listens, too late, no keyring) is an exception, so that it can be neither
 taken for a refusal nor for a yes. :meth:`VerifierClient.decide` turns both into what an application answers its own
 caller, and refuses during faults unless told otherwise.
+
+Services guard themselves with :mod:`verifier.client.asgi`, :mod:`verifier.client.wsgi` or
+:mod:`verifier.client.interceptors`, and learn by :func:`caller` whom they serve.
 """
 
 from verifier.client._asyncio import AsyncVerifierClient
@@ -18,9 +21,12 @@ from verifier.client._request import BATCH_MAX, Question
 from verifier.client._retry import Retries
 from verifier.client._sync import VerifierClient
 from verifier.client.errors import BadRequest, DeadlineExceeded, RevisionNotServed, VerifierUnavailable
+from verifier.client.guard.access import Access, Route
+from verifier.client.guard.current import caller, current_decision
 
 __all__ = [
     "BATCH_MAX",
+    "Access",
     "AsyncVerifierClient",
     "BadRequest",
     "DeadlineExceeded",
@@ -28,6 +34,9 @@ __all__ = [
     "Question",
     "Retries",
     "RevisionNotServed",
+    "Route",
     "VerifierClient",
     "VerifierUnavailable",
+    "caller",
+    "current_decision",
 ]

@@ -1,0 +1,138 @@
+"""ASGI middleware: no request reaches the application without a good key. Needs no framework.
+
+    app = VerifierMiddleware(app, Keyring.open("/srv/verifier"), Access(scopes=["read"], exempt=["/healthz"]))
+
+The application finds the decision in ``scope["verifier.decision"]``, and anything it calls by
+:func:`verifier.client.caller`. It never sees the key, nor a header that claims an identity.
+"""
+
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from http import HTTPStatus
+from typing import Any
+
+from verifier._answer import Answer
+from verifier.client._decision import Decision
+from verifier.client.guard.access import Access
+from verifier.client.guard.current import NAME, Refused, current
+from verifier.client.guard.guarding import AsyncGuard, Verifies, VerifiesAsync
+from verifier.client.guard.presented import Place, Presented, is_identity
+from verifier.client.guard.retiring import headers_for, is_retiring
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+RawHeaders = list[tuple[bytes, bytes]]
+DENIAL = "websocket.http.response"
+POLICY_VIOLATION = 1008
+TRY_AGAIN_LATER = 1013
+
+
+class VerifierMiddleware:
+    """Guards an ASGI application, its websockets included.
+
+    Args:
+        app: the application.
+        verifier: an ``AsyncVerifierClient``, the in-process ``Keyring``, or anything with such a ``verify``.
+        access: how the application is guarded; by default any good key will do.
+
+    Raises:
+        InvalidInput: the verifier would block the event loop.
+    """
+
+    def __init__(self, app: App, verifier: Verifies | VerifiesAsync, access: Access | None = None) -> None:
+        self._app = app
+        self._guard = AsyncGuard(verifier, access)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection of the ASGI server."""
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        if scope["type"] not in ("http", "websocket"):
+            raise RuntimeError(f"requests of type {scope['type']!r} cannot be guarded")
+        guard = self._guard
+        scopes = guard.routing.scopes(scope["path"], scope.get("method", "GET"))
+        if scopes is None:
+            kept = [pair for pair in scope["headers"] if not is_identity(pair[0])]
+            await self._app({**scope, "headers": kept}, receive, send)
+            return
+        presented = guard.places.find(scope["headers"], scope.get("query_string", b""))
+        decision = await guard.judge(presented, scopes, self._address(scope))
+        if not decision.allowed:
+            await self._refuse(decision, presented.place, scopes, scope, send)
+            return
+        await self._pass_on(decision, presented, scope, receive, send)
+
+    async def _pass_on(
+        self, decision: Decision, presented: Presented, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        answer = decision.answer
+        if answer is not None and is_retiring(decision):
+            send = _announcing(send, answer, self._guard.access.standard_headers)
+        inner = {
+            **scope,
+            "headers": self._kept(scope["headers"]),
+            "query_string": self._guard.places.stripped_query(scope.get("query_string", b"")),
+            NAME: decision,
+        }
+        token = current.set(decision)
+        try:
+            await self._app(inner, receive, send)
+        except Refused as refused:
+            await self._refuse(refused.decision, presented.place, refused.scopes, scope, send)
+        finally:
+            current.reset(token)
+
+    def _address(self, scope: Scope) -> str | None:
+        client = scope.get("client")
+        forwarded: list[bytes] = []
+        if self._guard.access.trusted_proxies:
+            forwarded = [value for name, value in scope["headers"] if name == b"x-forwarded-for"]
+        return self._guard.addresses.client(client[0] if client else None, forwarded)
+
+    def _kept(self, headers: Iterable[tuple[bytes, bytes]]) -> RawHeaders:
+        places = self._guard.places.headers
+        return [
+            (name, value)
+            for name, value in headers
+            if not is_identity(name)
+            and not (name in places and any(place.read(value) is not None for place in places[name]))
+        ]
+
+    async def _refuse(
+        self, decision: Decision, place: Place | None, scopes: tuple[str, ...], scope: Scope, send: Send
+    ) -> None:
+        refusals = self._guard.refusals
+        kind = "http.response"
+        if scope["type"] == "websocket":
+            kind = DENIAL
+            if DENIAL not in (scope.get("extensions") or {}):
+                later = decision.http_status == HTTPStatus.SERVICE_UNAVAILABLE
+                code = TRY_AGAIN_LATER if later else POLICY_VIOLATION
+                await send({"type": "websocket.close", "code": code, "reason": refusals.code(decision)})
+                return
+        headers = refusals.headers(decision, place, scopes)
+        raw = [(name.encode(), value.encode()) for name, value in headers]
+        await send({"type": f"{kind}.start", "status": decision.http_status, "headers": raw})
+        await send({"type": f"{kind}.body", "body": refusals.body(decision)})
+
+
+def _announcing(send: Send, answer: Answer, standard: bool) -> Send:
+    """Return a ``send`` that tells the caller of the end of its key's version."""
+
+    async def announcing(message: Message) -> None:
+        if message["type"] in ("http.response.start", "websocket.accept"):
+            headers: RawHeaders = list(message.get("headers") or ())
+
+            def cache_control() -> str | None:
+                values = [value for name, value in headers if name.lower() == b"cache-control"]
+                return b",".join(values).decode("latin-1") if values else None
+
+            added = headers_for(answer, standard, cache_control)
+            message = {**message, "headers": headers + [(name.encode(), value.encode()) for name, value in added]}
+        await send(message)
+
+    return announcing

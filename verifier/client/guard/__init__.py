@@ -1,0 +1,1 @@
+"""What every way of guarding a Python service has in common: the rules, free of frameworks and transports."""
