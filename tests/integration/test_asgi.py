@@ -1,0 +1,394 @@
+"""ASGI middleware with the real frameworks and a real server, over a node and in process."""
+
+import asyncio
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import httpx
+import pytest
+import uvicorn
+from fastapi import Depends, FastAPI, Request, WebSocket
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route as Endpoint
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
+
+from tests.support.guarded import (
+    BOUND,
+    EARLY,
+    END_S,
+    ENDLESS,
+    GOOD,
+    LEAKED,
+    OVER,
+    RETIRING,
+    STRANGER,
+    SUPERSEDED_S,
+    TRADER,
+    facts,
+    stock,
+    verifiers,
+)
+from tests.support.image import REVOKED, Facts
+from tests.support.node import until
+from tests.support.publications import Stocked
+from verifier._answer import Answer
+from verifier.client import Access, AsyncVerifierClient, Route, VerifierClient, caller, current_decision
+from verifier.client.asgi import VerifierMiddleware
+from verifier.client.starlette import caller as caller_of
+from verifier.client.starlette import decision, requires
+from verifier.errors import InvalidInput, Unavailable
+from verifier.serving.keyring import Keyring
+
+PROBLEM = "application/problem+json"
+ACCESS = Access(
+    places=["authorization: Bearer", "x-api-key", "query:api_key"], scopes=["read"], exempt=["/healthz", "/ws-open"],
+    routes=[Route("/orders", ["trade"], ["POST"])], standard_headers=True,
+)  # fmt: skip
+
+
+def seen(request: Request) -> dict[str, Any]:
+    """What an endpoint gets to see of its request."""
+    found = decision(request)
+    return {
+        "client": found.answer.client_id if found and found.answer else None,
+        "same": current_decision() is found,
+        "headers": {name: value for name, value in request.headers.items() if name.startswith(("x-", "auth"))},
+        "query": request.url.query,
+    }
+
+
+def starlette_app() -> Starlette:
+    async def plain(request: Request) -> Response:
+        return JSONResponse(seen(request))
+
+    def threaded(request: Request) -> Response:
+        return JSONResponse(seen(request))
+
+    async def deep(_request: Request) -> Response:
+        return JSONResponse({"client": await run_in_threadpool(lambda: caller().client_id)})
+
+    async def cached(_request: Request) -> Response:
+        return Response("x", headers={"cache-control": "public, max-age=60"})
+
+    async def stream(_request: Request) -> Response:
+        async def parts() -> Any:
+            for _ in range(3):
+                await asyncio.sleep(0)
+                yield caller().client_id + "\n"
+
+        return StreamingResponse(parts())
+
+    names = {"/": plain, "/threaded": threaded, "/deep": deep, "/cached": cached, "/stream": stream, "/healthz": plain}
+    everything = [Endpoint(path, function) for path, function in names.items()]
+    return Starlette(routes=[*everything, Endpoint("/orders", plain, methods=["GET", "POST"])])
+
+
+def fastapi_app(verifier: Any) -> FastAPI:
+    app = FastAPI()
+    app.add_middleware(VerifierMiddleware, verifier=verifier, access=ACCESS)
+
+    @app.get("/me")
+    async def me(who: Annotated[Answer, Depends(caller_of)]) -> dict[str, Any]:
+        return {"client": who.client_id, "key": who.key_id, "scopes": who.scopes, "metadata": who.metadata}
+
+    @app.get("/trades")
+    def trades(who: Annotated[Answer, Depends(requires("trade"))]) -> str:
+        return who.client_id
+
+    @app.websocket("/ws")
+    async def ws(websocket: WebSocket, who: Annotated[Answer, Depends(caller_of)]) -> None:
+        await websocket.accept()
+        await websocket.send_json({"client": who.client_id, "same": caller().client_id == who.client_id})
+        await websocket.close()
+
+    @app.websocket("/ws-trade")
+    async def ws_trade(websocket: WebSocket, who: Annotated[Answer, Depends(requires("trade"))]) -> None:
+        await websocket.accept()
+        await websocket.send_text(who.client_id)
+        await websocket.close()
+
+    return app
+
+
+@pytest.fixture(scope="module")
+def stocked(tmp_path_factory: pytest.TempPathFactory) -> Stocked:
+    return stock(tmp_path_factory.mktemp("asgi") / "home")
+
+
+@pytest.fixture(scope="module", params=["keyring", "node"])
+def verifier(request: pytest.FixtureRequest, stocked: Stocked) -> Iterator[Any]:
+    with verifiers(request.param, stocked.home.folder) as (_, in_loops):
+        yield in_loops
+
+
+class Calling:
+    """Calls an ASGI application in one event loop, as a synchronous client would."""
+
+    def __init__(self, app: Any, peer: str = "192.0.2.7") -> None:
+        self.loop = asyncio.new_event_loop()
+        transport = httpx.ASGITransport(app, client=(peer, 4711))
+        self.http = httpx.AsyncClient(transport=transport, base_url="http://service")
+
+    def __call__(
+        self, path: str = "/", token: str | None = None, method: str = "GET", **options: Any
+    ) -> httpx.Response:
+        headers = list(options.pop("headers", ()))
+        if token is not None:
+            headers.append(("authorization", f"Bearer {token}"))
+        return self.loop.run_until_complete(self.http.request(method, path, headers=headers, **options))
+
+
+@contextmanager
+def calling(app: Any, **options: Any) -> Iterator[Calling]:
+    call = Calling(app, **options)
+    try:
+        yield call
+        call.loop.run_until_complete(call.http.aclose())
+    finally:
+        call.loop.close()
+
+
+@pytest.fixture(scope="module")
+def call(verifier: Any) -> Iterator[Calling]:
+    with calling(VerifierMiddleware(starlette_app(), verifier, ACCESS)) as call:
+        yield call
+        if isinstance(verifier, AsyncVerifierClient):
+            call.loop.run_until_complete(verifier.close())
+
+
+@pytest.mark.parametrize("path", ["/", "/threaded"])
+def test_a_good_key_passes_and_its_caller_is_known(call: Calling, path: str):
+    answer = call(path, GOOD)
+    assert 200 == answer.status_code
+    assert {"client": "acme", "same": True} == {name: answer.json()[name] for name in ("client", "same")}
+    assert "x-api-key-phase" not in answer.headers
+    assert {"client": "acme"} == call("/deep", GOOD).json()
+    assert "acme\n" * 3 == call("/stream", GOOD).text
+
+
+def test_the_application_sees_neither_key_nor_forged_identity(call: Calling):
+    forged = [("x-verifier-client", "root"), ("X-Verifier-Scopes", "admin"), ("x_verifier_client", "root")]
+    forged.append(("x-mine", "1"))
+    assert {"x-mine": "1"} == call("/", GOOD, headers=forged).json()["headers"]
+    assert {"x-mine": "1"} == call("/", headers=[*forged, ("x-api-key", GOOD)]).json()["headers"]
+    assert "a=%20&b" == call(f"/?a=%20&api_key={GOOD}&b").json()["query"]
+    basic = call("/", headers=[("authorization", "Basic dXNlcg=="), ("x-api-key", GOOD)])
+    assert {"authorization": "Basic dXNlcg=="} == basic.json()["headers"]
+
+
+@pytest.mark.parametrize(("token", "status", "code"), [
+    (STRANGER, 401, "invalid_key"), ("nonsense", 401, "invalid_key"), ("x" * 600, 401, "invalid_key"),
+    (LEAKED, 401, "key_revoked"), (OVER, 401, "key_expired"), (EARLY, 401, "key_not_active"),
+])
+def test_refused_keys(call: Calling, token: str, status: int, code: str):
+    answer = call("/", token)
+    assert (status, code) == (answer.status_code, answer.json()["code"])
+    assert (PROBLEM, "no-store") == (answer.headers["content-type"], answer.headers["cache-control"])
+    assert 'Bearer realm="verifier", error="invalid_token"' == answer.headers["www-authenticate"]
+    assert 'ApiKey realm="verifier"' == call("/", headers=[("x-api-key", token)]).headers["www-authenticate"]
+    assert token not in answer.text
+
+
+def test_no_key_and_more_than_one(call: Calling):
+    missing = call("/")
+    assert (401, "missing_key") == (missing.status_code, missing.json()["code"])
+    assert 'Bearer realm="verifier"' == missing.headers["www-authenticate"]
+    for headers, query in (([("x-api-key", GOOD)] * 2, ""), ([("x-api-key", GOOD)], f"?api_key={GOOD}")):
+        answer = call(f"/{query}", headers=headers)
+        assert (401, "multiple_keys") == (answer.status_code, answer.json()["code"])
+    assert 401 == call("/", GOOD, headers=[("x-api-key", GOOD)]).status_code
+
+
+def test_scopes_of_routes(call: Calling):
+    refused = call("/orders", GOOD, "POST")
+    assert (403, "insufficient_scope") == (refused.status_code, refused.json()["code"])
+    assert 'Bearer realm="verifier", error="insufficient_scope", scope="trade"' == refused.headers["www-authenticate"]
+    assert [200, 200] == [call("/orders", GOOD).status_code, call("/orders", TRADER, "POST").status_code]
+
+
+def test_exempt_paths_need_no_key_and_have_no_identity(call: Calling):
+    answer = call("/healthz", headers=[("x-verifier-client", "root")])
+    assert {"client": None, "same": True, "headers": {}, "query": ""} == answer.json()
+    assert 401 == call("/healthz/../").status_code
+
+
+def test_the_address_is_that_of_the_peer(verifier: Any, stocked: Stocked):
+    with Keyring.open(stocked.home.folder) as keyring:
+        for peer, access, forwarded, status in (
+            ("192.0.2.7", Access(), "10.0.0.1", 200), ("10.0.0.1", Access(), "192.0.2.7", 403),
+            ("10.0.0.1", Access(trusted_proxies=["10.0.0.0/8"]), "192.0.2.7", 200),
+            ("10.0.0.1", Access(trusted_proxies=["10.0.0.0/8"]), "192.0.2.7, 6.6.6.6", 403),
+        ):
+            with calling(VerifierMiddleware(starlette_app(), keyring, access), peer=peer) as call:
+                assert status == call("/", BOUND, headers=[("x-forwarded-for", forwarded)]).status_code
+
+
+def test_the_caller_is_told_of_the_end_of_its_version(call: Calling):
+    answer = call("/", RETIRING)
+    assert f"retiring; successor=2; end={END_S}" == answer.headers["x-api-key-phase"]
+    assert (f"@{SUPERSEDED_S}", "Wed, 18 May 2033 03:33:20 GMT") == (
+        answer.headers["deprecation"], answer.headers["sunset"])
+    assert "private" == answer.headers["cache-control"]
+    endless = call("/", ENDLESS).headers
+    assert ("retiring; successor=3", False) == (endless["x-api-key-phase"], "sunset" in endless)
+    cached = call("/cached", RETIRING).headers
+    assert ("public, max-age=60", False) == (cached["cache-control"], "deprecation" in cached)
+    assert "x-api-key-phase" in cached
+
+
+def test_fastapi_dependencies(verifier: Any):
+    with calling(fastapi_app(verifier)) as call:
+        assert {"client": "acme", "key": "key_good", "scopes": ["read"], "metadata": {"tier": "gold"}} == (
+            call("/me", GOOD).json())
+        assert (200, "trader") == ((answer := call("/trades", TRADER)).status_code, answer.json())
+        refused = call("/trades", GOOD)
+        assert (403, PROBLEM, "insufficient_scope") == (
+            refused.status_code, refused.headers["content-type"], refused.json()["code"])
+        assert 'scope="trade"' in refused.headers["www-authenticate"]
+        assert 401 == call("/me").status_code
+        if isinstance(verifier, AsyncVerifierClient):
+            call.loop.run_until_complete(verifier.close())
+
+
+# --- Faults ----------------------------------------------------------------------------------------------------------
+
+class Broken:
+    def verify(self, *_arguments: object) -> Answer:
+        raise Unavailable("no keyring")
+
+
+def test_faults_are_503_and_pass_only_where_told():
+    with calling(VerifierMiddleware(starlette_app(), Broken(), ACCESS)) as call:
+        answer = call("/", GOOD)
+        assert (503, "1", "unavailable") == (answer.status_code, answer.headers["retry-after"], answer.json()["code"])
+        assert "www-authenticate" not in answer.headers
+        assert [401, 200] == [call("/").status_code, call("/healthz").status_code]
+    with calling(VerifierMiddleware(starlette_app(), Broken(), Access(on_unavailable="allow"))) as call:
+        answer = call("/", GOOD, headers=[("x-verifier-client", "root")])
+        assert (200, None, {}) == (answer.status_code, answer.json()["client"], answer.json()["headers"])
+        assert 401 == call("/").status_code
+
+
+def test_a_node_that_is_gone_is_a_fault():
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        client = AsyncVerifierClient(f"127.0.0.1:{unused.getsockname()[1]}", timeout_s=0.3)
+        with calling(VerifierMiddleware(starlette_app(), client, ACCESS)) as call:
+            assert 503 == call("/", GOOD).status_code
+            call.loop.run_until_complete(client.close())
+
+
+def test_a_closed_keyring_is_a_fault(stocked: Stocked):
+    keyring = Keyring.open(stocked.home.folder)
+    with calling(VerifierMiddleware(starlette_app(), keyring, ACCESS)) as call:
+        assert 200 == call("/", GOOD).status_code
+        keyring.close()
+        assert 503 == call("/", GOOD).status_code
+
+
+def test_what_would_block_the_loop_or_slip_past_is_refused(stocked: Stocked):
+    with VerifierClient("127.0.0.1:1") as client, pytest.raises(InvalidInput):
+        VerifierMiddleware(starlette_app(), client)
+    middleware = VerifierMiddleware(starlette_app(), Broken())
+    with pytest.raises(RuntimeError):
+        asyncio.run(middleware({"type": "webtransport", "path": "/healthz"}, None, None))  # type: ignore[arg-type]
+
+
+# --- Over real sockets -----------------------------------------------------------------------------------------------
+
+@contextmanager
+def serving(app: Any) -> Iterator[str]:
+    """Serve an application with uvicorn; yields host and port."""
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning"))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    until(lambda: server.started)
+    try:
+        yield f"127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join(10)
+
+
+def websocket(place: str, token: str | None) -> Any:
+    return connect(f"ws://{place}", additional_headers={} if token is None else {"x-api-key": token})
+
+
+def test_websockets_through_uvicorn(verifier: Any):
+    if isinstance(verifier, AsyncVerifierClient):
+        pytest.skip("belongs to another event loop")
+    with serving(fastapi_app(verifier)) as place:
+        with websocket(f"{place}/ws", GOOD) as socket_:
+            assert {"client": "acme", "same": True} == json.loads(socket_.recv())
+        with websocket(f"{place}/ws", RETIRING) as socket_:
+            assert socket_.response.headers["x-api-key-phase"].startswith("retiring")
+        with websocket(f"{place}/ws?api_key={GOOD}", None) as socket_:
+            assert "acme" == json.loads(socket_.recv())["client"]
+        with websocket(f"{place}/ws-trade", TRADER) as socket_:
+            assert "trader" == socket_.recv()
+        for path, token, status, code in (
+            ("/ws", None, 401, "missing_key"), ("/ws", STRANGER, 401, "invalid_key"),
+            ("/ws", LEAKED, 401, "key_revoked"), ("/ws-trade", GOOD, 403, "insufficient_scope"),
+        ):
+            with pytest.raises(InvalidStatus) as caught:
+                websocket(f"{place}{path}", token)
+            answer = caught.value.response
+            assert (status, code) == (answer.status_code, json.loads(answer.body)["code"])
+
+
+def test_a_websocket_on_a_server_without_denials_is_closed(stocked: Stocked):
+    with Keyring.open(stocked.home.folder) as keyring:
+        for guard, token, code in ((keyring, STRANGER, 1008), (Broken(), GOOD, 1013)):
+            sent: list[Any] = []
+
+            async def send(message: Any, sent: list[Any] = sent) -> None:
+                sent.append(message)
+
+            scope = {"type": "websocket", "path": "/ws", "headers": [(b"x-api-key", token.encode())]}
+            middleware = VerifierMiddleware(starlette_app(), guard)
+            asyncio.run(middleware(scope, None, send))  # type: ignore[arg-type]
+            assert [("websocket.close", code)] == [(message["type"], message["code"]) for message in sent]
+
+
+def test_swaps_and_a_revocation_under_traffic(tmp_path: Path):
+    stocked = stock(tmp_path / "home")
+    faults: list[str] = []
+    answers = {"good": 0, "revoked": 0}
+    stop = threading.Event()
+
+    def hammer(place: str, token: str, allowed: set[int]) -> None:
+        with httpx.Client(base_url=f"http://{place}", headers={"x-api-key": token}, timeout=10) as http:
+            while not stop.is_set():
+                answer = http.get("/")
+                if answer.status_code not in allowed:
+                    faults.append(f"{answer.status_code} {answer.text}")
+                answers["good" if answer.status_code == 200 else "revoked"] += 1
+
+    with Keyring.open(stocked.home.folder) as keyring, serving(
+        VerifierMiddleware(starlette_app(), keyring, ACCESS)
+    ) as place:
+        calls = ((GOOD, {200}), (TRADER, {200, 401}))
+        threads = [threading.Thread(target=hammer, args=(place, *each)) for each in calls]
+        for thread in threads:
+            thread.start()
+        for revision in range(2, 22):
+            changed = {TRADER: Facts(key_id="key_trade", flags=REVOKED, scopes=("read",))} if revision > 11 else {}
+            stocked.publish({**facts(), **changed})
+            until(lambda revision=revision: keyring.revision == revision)  # type: ignore[misc]
+            before = answers["good"]
+            until(lambda before=before: answers["good"] > before + 1)  # type: ignore[misc]
+        before = answers["revoked"]
+        until(lambda: answers["revoked"] > before)
+        stop.set()
+        for thread in threads:
+            thread.join(10)
+    assert [] == faults
+    assert answers["good"] > 40
