@@ -1,5 +1,6 @@
 """A control plane and real nodes: a key's life over gRPC, waited for until it is served, with its use reported."""
 
+import json
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -7,6 +8,8 @@ from pathlib import Path
 
 import pytest
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
+from sqlalchemy import select
 
 from tests.support.admin import GENERATE, Served, make_client, make_key, served
 from verifier.admin.roles import Role
@@ -14,6 +17,7 @@ from verifier.admin.v1 import lifecycle_pb2 as pb
 from verifier.admin.v1 import node_pb2, publication_pb2, usage_pb2
 from verifier.admin.v1 import types_pb2 as types
 from verifier.control.founding import found
+from verifier.registry import schema
 from verifier.serving.keyring import Keyring
 from verifier.store.home import Home
 from verifier.vocabulary import Phase, Verdict
@@ -85,6 +89,31 @@ def test_what_was_waited_for_is_served_everywhere(control: Served):
     assert {1: (4, 2), 2: (4, 0)} == {day.version: (day.valid, day.refused) for day in days}
     versions = admin.lifecycle.GetKey(pb.GetKeyRequest(key_id=issued.key.key_id)).key.versions
     assert all(version.HasField("last_used_at") for version in versions)
+
+
+def test_two_nodes_of_one_name_are_told(control: Served):
+    node = control.connect(Role.NODE)
+    for epoch in (1, 2, 1, 2, 1, 2):
+        node.node.ReportStatus(node_pb2.ReportStatusRequest(node="n1", epoch=epoch, addresses=[f"10.0.0.{epoch}:1"]))
+    e = schema.events.c
+    with control.desk.registry.read() as connection:
+        rows = connection.execute(select(e.details).where(e.kind == "node.name_taken")).scalars().all()
+    assert [{"node": "n1", "addresses": ["10.0.0.1:1"]}] == [json.loads(row) for row in rows]
+
+
+@pytest.mark.parametrize(("full", "kept"), [(False, "10.1.2.0/24"), (True, "10.1.2.3")])
+def test_whole_addresses_are_kept_by_setting(control: Served, full: bool, kept: str):
+    control.desk.full_addresses = full
+    admin, node = control.connect(Role.ADMIN), control.connect(Role.NODE)
+    make_client(admin)
+    make_key(admin)
+    now_s = int(time.time())
+    report = node_pb2.ReportUsageRequest(node="n1", epoch=1, sequence=1, to=Timestamp(seconds=now_s), watched=[
+        node_pb2.WatchedUse(ordinal=1, verdict=1, used_at=Timestamp(seconds=now_s - 1), address=bytes([10, 1, 2, 3]))])
+    getattr(report, "from").seconds = now_s - 5
+    node.node.ReportUsage(report)
+    with control.desk.registry.read() as connection:
+        assert [kept] == connection.execute(select(schema.usage_addresses.c.network)).scalars().all()
 
 
 def test_a_first_use_asks_for_a_publication(control: Served):

@@ -169,6 +169,21 @@ def test_only_what_is_new_is_written(registry: Registry, writes: list[str]):
     assert 9 == board.count
 
 
+def test_two_processes_of_one_name_are_told_once_an_hour(registry: Registry):
+    board = NodeBoard(registry)
+
+    def told(*epochs: int, at_s: int = 0, name: str = "n1") -> list[bool]:
+        return [board.report(StatusReport(name, epoch), START_MS + at_s * 1000) for epoch in epochs]
+
+    assert not any(told(1, 1, 2, 2, 2)), "a restart"
+    assert not any(told(1, 2)), "a report that was overtaken by the first one of the next process"
+    assert not any(told(3, 4, 5, 5)), "restarts"
+    assert not any(told(6, 7, 6, name="n2"))
+    assert [False, False, True, False, False] == told(4, 5, 4, 5, 4)
+    assert [False, True] == told(4, 5, at_s=3600)
+    assert [False, True] == told(7, 6, name="n2")
+
+
 def now_ms() -> int:
     return int(time.time() * 1000)
 

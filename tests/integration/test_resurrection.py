@@ -119,6 +119,26 @@ def test_tombstones_survive_a_restart(stocked: Stocked, tmp_path: Path):
     assert HighestServed(state).buried.files == again.follower.publication.buried.files  # type: ignore[union-attr]
 
 
+def test_what_a_node_knows_is_given_up_by_hand(stocked: Stocked, tmp_path: Path):
+    """The steps of docs/recovery.md: after them the node begins again with what is published."""
+    state = tmp_path / "state"
+    stocked.publish({A: DEAD, B: Facts()}, tombstones=(bury(stocked, A),))
+    Following(stocked, state).turn()
+    stocked.publish({B: Facts()}, tombstones=(bury(stocked, B),))
+    stocked.publish({B: DEAD}, tombstones=(bury(stocked, B),))
+    stubborn = Following(stocked, state)
+    stubborn.turn()
+    assert ["RESURRECTION"] == stubborn.codes[:1]
+    (given_up := tmp_path / "given-up").mkdir()
+    for name in ("tombstones.json", "tombstones"):
+        (state / name).rename(given_up / name)
+    following = Following(stocked, state)
+    following.turn()
+    assert ([3], []) == (following.delivered, following.codes)
+    assert HighestServed(state).mark.revision == 3  # type: ignore[union-attr]
+    assert [bury(stocked, B)] == list(HighestServed(state).buried.files)  # type: ignore[union-attr]
+
+
 def test_damaged_state_is_told(stocked: Stocked, tmp_path: Path):
     state = tmp_path / "state"
     stocked.publish({A: DEAD}, tombstones=(bury(stocked, A),))

@@ -25,6 +25,7 @@ BOARD_POLL_S = 0.1  # with a board: for what comes to other processes
 TEXT_MAX = 500
 ADDRESSES_MAX = 8
 TELL_EVERY_S = 3600
+RETURNED = 3  # a report that was overtaken by its successor's first one makes each of them return once
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,10 +219,9 @@ class _Processes:
         """Take note of a report; return whether it is to be told that there are two."""
         if epoch == self.epoch:
             return False
-        # Once may be a report that was overtaken by the first one of its successor.
         self.returned = self.returned + 1 if epoch == self.former else 0
         self.former, self.epoch = self.epoch, epoch
-        if self.returned < 2 or (self.told_at is not None and now_s < self.told_at + TELL_EVERY_S):
+        if self.returned < RETURNED or (self.told_at is not None and now_s < self.told_at + TELL_EVERY_S):
             return False
         self.told_at = now_s
         return True
