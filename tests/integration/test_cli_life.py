@@ -301,18 +301,21 @@ def test_registry_nodes_and_usage_of_a_store_alone(run: Cli):
 
 
 def test_a_restored_registry_is_reconciled(run: Cli, home: Path):
-    created(run, "--publish")
+    kept, wanted = created(run, "--publish")
     saved = (home / "registry.db").read_bytes()
     late, token = created(run, "--publish")
+    run("key", "revoke", kept, "--version", "1", "--reason", "superseded", "--publish")
     for file in home.glob("registry.db*"):
         file.unlink()
     (home / "registry.db").write_bytes(saved)
     behind = run("publish", "--json", ok=False)
     assert (behind.code, behind.json["error"]["code"]) == (4, "REGISTRY_BEHIND")
     done = run("registry", "reconcile", "--json").json
-    assert (done["to_revision"], done["versions_added"]) == (2, 1)
+    assert (done["to_revision"], done["versions_added"], done["revoked"]) == (3, 1, 1)
     run("publish")
-    assert verdicts(home, token) == ["VALID"]
+    assert verdicts(home, token, wanted) == ["VALID", "REVOKED"]
+    run("reinstate", done["audit_id"], "--publish")
+    assert verdicts(home, wanted) == ["VALID"]
     assert run("key", "show", late, "--json").json["versions"][0]["phase"] == "CURRENT"
 
 

@@ -74,6 +74,8 @@ def reconcile(ctx: click.Context, wish: Wish) -> None:
     lines += [f"  {text.format(counted(body[name], 'version'))}" for name, text in COUNTS.items() if body[name]]
     if body["switched_off"]:
         lines.append(f"  {body['switched_off']:,} clients and keys switched off, as published")
+    if body["revoked"]:
+        lines.append(f"  undone by: verifier reinstate {receipt.audit_id}, but for key_compromise")
     tell(wish, lines, body, receipt, quiet=True)
 
 
@@ -95,7 +97,10 @@ def _founded(ctx: click.Context, wish: Wish) -> "tuple[dict[str, Any], types_pb2
     with progress_bar("reconcile") as progress:
         done = found_anew(home_of(ctx), actor=local_actor(wish.request_id, wish.note), progress=progress)
     warning = "there was no registry: it was made anew from what was published, without names, notes and audit log"
-    return _body(done), types_pb2.Receipt(published=True, revision=done.revision, warnings=[warning])
+    receipt = types_pb2.Receipt(
+        published=True, revision=done.revision, audit_id=done.audit_id or "", warnings=[warning]
+    )
+    return _body(done), receipt
 
 
 def _body(done: Any) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, delete, exists, insert, or_, select, update
 
 from verifier.control import lifecycle, records
 from verifier.control.acting import Act
+from verifier.control.journal import Journal
 from verifier.control.lifecycle import earliest
 from verifier.control.policy import policy_of
 from verifier.keyring.records import Record
@@ -19,7 +20,6 @@ from verifier.registry import bulk, changes, queries, schema
 from verifier.registry.engines import is_postgres
 from verifier.registry.facts import Key, Version, metadata_text, version_of
 
-AUDITED_MAX = 200
 AT_ONCE = 500
 CLIENTS_REMEMBERED = 100_000
 
@@ -56,6 +56,7 @@ class Adoption:
 
     Attributes:
         tally: what was done so far.
+        journal: the same, for the audit log.
     """
 
     def __init__(self, act: Act, published_at: int, prefix: str, *, held: bool) -> None:
@@ -68,8 +69,8 @@ class Adoption:
         self._numbers: dict[int, int] = {}
         self._clients: dict[str, int] = {}
         self._touched = bytearray()
-        self._audited = 0
         self._fresh = not self._connection.scalar(select(exists().where(_v.ordinal >= 0)))
+        self.journal = Journal(founding=self._fresh)
         # Sorted once at the end, the index of tags costs a fifth: each of them goes to a random page.
         self._untagged = self._fresh and not is_postgres(self._connection)
         if self._untagged:
@@ -90,7 +91,7 @@ class Adoption:
         if client.enabled:
             changes.update_client(self._connection, client.ordinal, enabled=False)
             self.tally.switched_off += 1
-            self._audit("switched_off", client_id=client_id)
+            self.journal.switched_off(client_id=client_id)
 
     def settle(self) -> None:
         """Give every key that was touched exactly one label, and bring its records up to date."""
@@ -129,7 +130,7 @@ class Adoption:
             values = {"ordinal": ordinal, "client_id": client_id, "enabled": True, "created_at": self._published_at}
             self._connection.execute(insert(schema.clients).values(values))
             self.tally.clients_added += 1
-            self._audit("client_added", client_id=client_id)
+            self.journal.client_added(client_id)
         elif present != ordinal:
             self._move_client(present, ordinal)
         return ordinal
@@ -188,7 +189,7 @@ class Adoption:
         if record.key_off and row.enabled:
             values["enabled"] = False
             self.tally.switched_off += 1
-            self._audit("switched_off", key_id=row.key_id)
+            self.journal.switched_off(key_id=row.key_id)
         if values:
             changes.update_key(self._connection, row.ordinal, **values)
             self._touch(row.ordinal)
@@ -236,7 +237,7 @@ class Adoption:
             same_client = clients[record.client_id] == record.client_ordinal
             if not (alone and same_client and record.key_id in new) or self._policies:
                 self._touch(place[0])
-            self._audit("version_added", key_id=record.key_id, version=record.version)
+            self.journal.version_added(record.key_id, record.version, version.ordinal, version.reason)
         bulk.insert_versions(self._connection, plain)
         if added:
             self._connection.execute(insert(schema.versions), added)
@@ -244,9 +245,9 @@ class Adoption:
 
     def _change(self, before: Version, record: Record) -> None:
         after = _adopted(before, record, self._act.now_s, self._held)
-        if before.revoked_at is None and after.revoked_at is not None:
+        if before.revoked_at is None and after.reason is not None:
             self.tally.revoked += 1
-            self._audit("revoked", key_id=record.key_id, version=record.version)
+            self.journal.revoked(record.key_id, record.version, before.ordinal, after.reason)
         facts = ((name, getattr(after, name)) for name in Version.__slots__)
         values = {name: value for name, value in facts if value != getattr(before, name)}
         if values:
@@ -261,7 +262,7 @@ class Adoption:
         self._touch(key_ordinal)
         self.tally.replaced += 1
         key_id = self._connection.scalar(select(_k.key_id).where(_k.ordinal == key_ordinal))
-        self._audit("replaced", key_id=key_id, version=number)
+        self.journal.replaced(key_id, number)
 
     def _move(self, found: "_Found", there: "_Present") -> None:
         """Give a version that was never published another ordinal: its own is that of a published one."""
@@ -300,12 +301,6 @@ class Adoption:
         for at, bits in enumerate(self._touched):
             if bits:
                 yield from (8 * at + bit for bit in range(8) if bits >> bit & 1)
-
-    def _audit(self, what: str, **about: Any) -> None:
-        """Write an entry for a single change; the first few tell enough, and the sum is in the last one."""
-        if self._audited < AUDITED_MAX:
-            self._audited += 1
-            self._act.audit(f"registry.reconcile.{what}", **about)
 
 
 class _Found(NamedTuple):

@@ -19,7 +19,7 @@ from itertools import islice
 import xxhash
 from sqlalchemy import func, select, update
 
-from verifier.control import published, rekeying, tombstoning
+from verifier.control import journal, published, rekeying, tombstoning
 from verifier.control.acting import Act, Actor, acting
 from verifier.control.adopting import Adoption
 from verifier.control.building import bits_of
@@ -58,6 +58,7 @@ class Reconciled:
         replaced: versions that were never published, and whose place a published one has now.
         tombstones_added: tombstones.
         hold_cleared: it was held after a rollback, or the publication is: it is not any more.
+        audit_id: of the entry that tells of it; None if nothing was done.
     """
 
     revision: int
@@ -72,6 +73,7 @@ class Reconciled:
     replaced: int = 0
     tombstones_added: int = 0
     hold_cleared: bool = False
+    audit_id: str | None = None
 
 
 def reconcile(
@@ -181,7 +183,7 @@ class _Work:
             adoption.switch_off(client_id)
         adoption.settle()
         self._take_prefixes(act)
-        added, revoked = tombstoning.enforce(act, self._tombstones(layers))
+        added, revoked = tombstoning.put_right(act, self._tombstones(layers))
         tally = replace(adoption.tally, revoked=adoption.tally.revoked + revoked)
         connection.execute(update(schema.registry).values(
             store_id=manifest.store_id, last_revision=manifest.revision, hold=None, held_since=None, drop_newer=False,
@@ -192,8 +194,9 @@ class _Work:
             manifest.revision, founded=founded, tombstones_added=added,
             hold_cleared=state.hold is not None or manifest.held, **asdict(tally),
         )  # fmt: skip
-        act.audit("registry.reconcile", **asdict(done), before={"last_revision": state.last_revision})
-        return done
+        head = act.audit(journal.ACTION, **asdict(done), before={"last_revision": state.last_revision})
+        adoption.journal.write(act, head.audit_id)
+        return replace(done, audit_id=head.audit_id)
 
     def _bring_together(self, act: Act, registry: Sequence[str]) -> list[bytes]:
         """Give registry and publication the same peppers: return the layers that the publication's tags lack."""

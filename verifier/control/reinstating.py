@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, or_, select
 
-from verifier.control import accounts, lifecycle
+from verifier.control import accounts, journal, lifecycle
 from verifier.control.acting import Act
 from verifier.control.herding import Drover
 from verifier.control.revoking import TOLD_ONE_BY_ONE_MAX, ranges
@@ -109,8 +109,8 @@ def _revocation(connection: Connection, audit_id: str) -> tuple[Entry, Spans]:
         )
     details = json.loads(entry.details)
     told = details.get("revoked")
-    spans = list(told) if isinstance(told, list) else []  # those of reconciling tell a number
-    if entry.action == "key.revoke" and "of" not in details and not spans:
+    spans = list(told) if isinstance(told, list) else []  # what heads others tells a number, or nothing
+    if entry.action in ("key.revoke", journal.ACTION) and "of" not in details and not spans:
         for part in found:
             of_part = json.loads(part.details)
             if of_part.get("of") != audit_id:

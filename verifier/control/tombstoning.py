@@ -74,14 +74,20 @@ def unite(
 
 def enforce(act: Act, missing: Iterable[Tombstone] = ()) -> tuple[int, int]:
     """Add tombstones, and revoke every version that has one; return how many of each were put right."""
+    added, revoked = put_right(act, missing)
+    if added or revoked:
+        act.audit("tombstones.enforced", added=added, revoked=revoked)
+    return added, revoked
+
+
+def put_right(act: Act, missing: Iterable[Tombstone]) -> tuple[int, int]:
+    """Do as :func:`enforce`; whoever calls tells of it."""
     added = tombstones.add(act.connection, missing)
     alive = tombstones.resurrected(act.connection)
     for key_id, ordinals in tombstones.keys_of(act.connection, alive).items():
         key = queries.find_key(act.connection, key_id)
         dead = [_compromised(version, act.now_s) for version in key.versions if version.ordinal in ordinals]
         save(act, key, with_version(key, *dead))
-    if added or alive:
-        act.audit("tombstones.enforced", added=added, revoked=len(alive))
     return added, len(alive)
 
 
