@@ -1,5 +1,6 @@
 from typing import TypedDict
 
+from verifier._authz import Authz
 from verifier._usage import Usage
 from verifier._view import View
 from verifier.limits import Limits
@@ -25,6 +26,7 @@ class Counters(TypedDict):
     clock_steps_back: int
     verdicts: list[int]
     calls: list[list[int]]
+    asked: list[int]
     latency_bounds_us: list[int]
     latency_counts: list[int]
     latency_sum_us: float
@@ -33,9 +35,11 @@ class Loop:
     limits: Limits
     index: int
     usage: Usage | None
+    authz: Authz | None
     running: bool
     def __init__(
-        self, limits: Limits | None = None, index: int = 0, spin_us: int = 0, methods: str = "service"
+        self, limits: Limits | None = None, index: int = 0, spin_us: int = 0, methods: str = "service",
+        authz: Authz | None = None,
     ) -> None: ...
     def add_listener(self, fd: int) -> None: ...
     def add_peer(self, peer: Loop) -> None: ...

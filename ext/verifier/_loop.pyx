@@ -11,10 +11,11 @@ import socket
 from libc.stdint cimport int64_t, uint64_t
 
 from verifier._accept cimport LISTENERS_MAX, PEERS_MAX
+from verifier._authz cimport Authz
 from verifier._connection cimport KIND_LISTENER
 from verifier._mailbox cimport mailbox_wake
-from verifier._methods cimport add_echo, add_service
-from verifier._service cimport METHODS, STATUSES, VERDICTS
+from verifier._methods cimport add_echo, add_gateways, add_service
+from verifier._service cimport ASKED, METHODS, STATUSES, VERDICTS
 from verifier._transport cimport LATENCY_BUCKETS, REASONS, limits_t, transport_counters_t
 from verifier._turn cimport LATENCY_BOUNDS_US, loop_free, loop_new, loop_open, loop_run, loop_t
 from verifier._usage cimport Usage
@@ -37,6 +38,7 @@ cdef class Loop:
         index: which of a group's loops this is, for reports.
         spin_us: microseconds to go on looking for work before sleeping; 0 sleeps at once.
         methods: "service" serves Verify, VerifyBatch and health; "echo" adds a method for tests and measurements.
+        authz: how gateways are answered; None: they are not.
 
     Raises:
         OSError: no descriptors for epoll or eventfd.
@@ -47,6 +49,7 @@ cdef class Loop:
     cdef readonly object limits
     cdef readonly int index
     cdef readonly Usage usage
+    cdef readonly Authz authz
     cdef list _views
     cdef list _peers
     cdef bint _has_producer
@@ -58,7 +61,7 @@ cdef class Loop:
         if self.loop == NULL:
             raise MemoryError
 
-    def __init__(self, limits=None, int index=0, int64_t spin_us=0, str methods="service"):
+    def __init__(self, limits=None, int index=0, int64_t spin_us=0, str methods="service", Authz authz=None):
         if self.limits is not None:
             raise RuntimeError("a loop is set up once")
         if methods not in ("service", "echo"):
@@ -70,6 +73,10 @@ cdef class Loop:
         self._copy_limits(self.limits)
         self.loop.spin_ns = spin_us * 1000
         add_service(&self.loop.service.routes, self.limits.message_bytes_max)
+        self.authz = authz
+        if authz is not None:
+            self.loop.service.turn.authz = &authz.authz
+            add_gateways(&self.loop.service.routes, self.limits.message_bytes_max)
         if methods == "echo":
             add_echo(&self.loop.service.routes, self.limits.message_bytes_max)
         if not loop_open(self.loop):
@@ -210,7 +217,8 @@ cdef class Loop:
         """Return what the loop has counted since it started, as plain data.
 
         Each number is exact; the set is not of one instant, since nothing stops the loop meanwhile. `verdicts` and
-        `calls` are indexed by verdict, and by method and gRPC status. `latency_counts` has one more entry than
+        `calls` are indexed by verdict, and by method and gRPC status; `asked` by what a gateway's request was refused for
+        without a verdict. `latency_counts` has one more entry than
         `latency_bounds_us`, for what took longer. The duration of a turn counts for each call that it answered.
         """
         cdef transport_counters_t* counted = &self.loop.service.transport
@@ -234,6 +242,7 @@ cdef class Loop:
             "clock_steps_back": counted.clock_steps_back,
             "verdicts": [self.loop.service.counters.verdicts[i] for i in range(VERDICTS)],
             "calls": [[self.loop.service.counters.calls[i][j] for j in range(STATUSES)] for i in range(METHODS)],
+            "asked": [self.loop.service.counters.asked[i] for i in range(ASKED)],
             "latency_bounds_us": [LATENCY_BOUNDS_US[i] for i in range(LATENCY_BUCKETS - 1)],
             "latency_counts": [counted.latency[i] for i in range(LATENCY_BUCKETS)],
             "latency_sum_us": counted.latency_ns / 1000.0,

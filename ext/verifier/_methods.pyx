@@ -6,8 +6,11 @@ The methods themselves know nothing of paths, streams or sockets: another one ne
 from libc.string cimport strlen
 
 from verifier._echo cimport echo
+from verifier._envoy cimport check_begin, check_finish, check_prefetch
 from verifier._health cimport health_check
-from verifier._service cimport METHOD_HEALTH, METHOD_OTHER, METHOD_VERIFY, METHOD_VERIFY_BATCH, method_t, stages_t
+from verifier._service cimport (
+    METHOD_CHECK, METHOD_HEALTH, METHOD_OTHER, METHOD_VERIFY, METHOD_VERIFY_BATCH, method_t, stages_t,
+)
 from verifier._verify cimport verify_batch, verify_begin, verify_finish, verify_prefetch
 
 cdef enum:
@@ -38,6 +41,15 @@ cdef void add_service(routes_t* routes, size_t message_bytes_max) noexcept nogil
     add(routes, b"/verifier.v1.VerifierService/VerifyBatch", verify_batch, METHOD_VERIFY_BATCH, message_bytes_max)
     add(routes, b"/grpc.health.v1.Health/Check", health_check, METHOD_HEALTH,
         least(HEALTH_BYTES_MAX, message_bytes_max))
+
+
+cdef void add_gateways(routes_t* routes, size_t message_bytes_max) noexcept nogil:
+    cdef stages_t* stages = &routes.routes[routes.count].stages
+    # All headers of the caller's request, and as much of its body as Envoy is told to send.
+    add(routes, b"/envoy.service.auth.v3.Authorization/Check", NULL, METHOD_CHECK, message_bytes_max)
+    stages.begin = check_begin
+    stages.prefetch = check_prefetch
+    stages.finish = check_finish
 
 
 cdef void add_echo(routes_t* routes, size_t message_bytes_max) noexcept nogil:

@@ -6,6 +6,7 @@
 
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 
+from verifier._authz cimport authz_t
 from verifier._judge cimport answer_t, request_t
 from verifier._usage cimport usage_t
 from verifier._view cimport view_t
@@ -14,9 +15,11 @@ cdef enum:
     METHODS = 8          # rows of counters_t.calls
     STATUSES = 17        # gRPC status codes 0..16
     VERDICTS = 16
+    ASKED = 8            # rows of counters_t.asked
     METHOD_VERIFY = 0
     METHOD_VERIFY_BATCH = 1
     METHOD_HEALTH = 2
+    METHOD_CHECK = 3     # of Envoy
     METHOD_OTHER = 7     # unknown methods
 
     GRPC_OK = 0
@@ -34,6 +37,7 @@ cdef enum:
 ctypedef struct counters_t:
     uint64_t verdicts[VERDICTS]
     uint64_t calls[METHODS][STATUSES]
+    uint64_t asked[ASKED]    # by ASKED_* of _asked.pxd: refused by a gateway's rules, without a verdict
 
 # What is the same for every call that one turn of a loop answers.
 ctypedef struct turn_t:
@@ -43,6 +47,7 @@ ctypedef struct turn_t:
     bint serving             # False: draining, or no keyring; health says NOT_SERVING
     counters_t* counters
     usage_t* usage           # by version; NULL: the node does not report
+    const authz_t* authz     # how gateways are answered; NULL: they are not
 
 ctypedef struct reply_t:
     uint8_t* body            # room for the response message (without gRPC's 5-byte prefix)
@@ -64,6 +69,7 @@ ctypedef void (*method_t)(turn_t* turn, const uint8_t* message, size_t length, b
 ctypedef struct pending_t:
     request_t request
     answer_t answer
+    int place                # of a gateway's request: where the key was, an index into authz.places
 
 ctypedef struct stages_t:
     # False: the call is at fault, and the reply says why; then the other stages are left out.

@@ -16,12 +16,14 @@ from prometheus_client.registry import Collector
 from verifier._view import View
 from verifier.vocabulary import Verdict
 
-METHODS = {0: "Verify", 1: "VerifyBatch", 2: "Health", 7: "other"}
+METHODS = {0: "Verify", 1: "VerifyBatch", 2: "Health", 3: "Check", 7: "other"}
 CODES = (
     "OK", "CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND", "ALREADY_EXISTS",
     "PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "ABORTED", "OUT_OF_RANGE", "UNIMPLEMENTED",
     "INTERNAL", "UNAVAILABLE", "DATA_LOSS", "UNAUTHENTICATED",
 )  # fmt: skip
+# Public code -> ASKED_* of ext/verifier/_asked.pxd.
+REFUSALS = {"missing_key": (1,), "multiple_keys": (2,), "bad_request": (3, 4, 5)}
 # Counter of the loops -> metric and help.
 PLAIN = {
     "accepted": ("verifier_connections_accepted_total", "Connections accepted."),
@@ -62,6 +64,7 @@ class LoopCollector(Collector):
         counters = self._loops.counters()
         yield _verdicts(counters)
         yield _calls(counters)
+        yield _refusals(counters)
         yield _latency(counters)
         yield GaugeMetricFamily("verifier_connections", "Open connections.", value=counters["connections"])
         yield _closed(counters)
@@ -105,6 +108,14 @@ def _calls(counters: dict[str, Any]) -> Metric:
             # OK is always there, so that rates work from the first scrape; the rest once it has happened.
             if count or (status == 0 and method != "other"):
                 family.add_metric([method, code], count)
+    return family
+
+
+def _refusals(counters: dict[str, Any]) -> Metric:
+    family = CounterMetricFamily("verifier_gateway_refusals_total",
+                                 "Requests of gateways that were refused without a verdict.", labels=["code"])
+    for code, numbers in REFUSALS.items():
+        family.add_metric([code], sum(counters["asked"][number] for number in numbers))
     return family
 
 

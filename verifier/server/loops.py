@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from verifier._authz import Authz
 from verifier._loop import Loop
 from verifier._view import View
 from verifier.errors import Conflict
@@ -26,12 +27,14 @@ class LoopGroup:
         limits: what clients may take; the defaults when None.
         spin_us: microseconds a loop goes on looking for work before it sleeps.
         methods: see :class:`verifier._loop.Loop`.
+        authz: how gateways are answered; None: they are not.
     """
 
     def __init__(
-        self, threads: int = 1, limits: Limits | None = None, *, spin_us: int = 0, methods: str = "service"
+        self, threads: int = 1, limits: Limits | None = None, *, spin_us: int = 0, methods: str = "service",
+        authz: Authz | None = None,
     ) -> None:
-        self.loops = [Loop(limits, index, spin_us, methods) for index in range(threads)]
+        self.loops = [Loop(limits, index, spin_us, methods, authz) for index in range(threads)]
         for peer in self.loops[1:]:
             self.loops[0].add_peer(peer)
         self.stuck_views: list[View] = []
