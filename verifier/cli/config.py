@@ -60,6 +60,7 @@ def check(sourced: Sourced, as_json: bool) -> None:
 
 def find_problems(sourced: Sourced) -> list[str]:
     """Try what a node would do at its start, without serving; return what would fail."""
+    from verifier.server.authz import authz_of
     from verifier.store.home import Home
     from verifier.store.layout import Store
     from verifier.store.secrets import Secrets
@@ -91,6 +92,7 @@ def find_problems(sourced: Sourced) -> list[str]:
             problems.append(f"listen: the folder of {address} cannot be written")
     if settings.metrics != OFF and settings.metrics in settings.listen and not settings.metrics.endswith(":0"):
         problems.append(f"metrics: {settings.metrics} is also an address for calls")
+    attempt("gateways", lambda: authz_of(settings))
     if settings.report_to is not None:
         from verifier.reporting.link import Link
         from verifier.server.reports import target_of

@@ -16,6 +16,7 @@ from verifier._tag import Tagger
 from verifier.errors import InvalidInput, NotFound
 from verifier.limits import Limits
 from verifier.server import logs
+from verifier.server.authz import authz_of
 from verifier.server.http import MetricsServer, json_page, probe_page, text_page
 from verifier.server.loop_metrics import LoopCollector
 from verifier.server.loops import LoopGroup
@@ -66,7 +67,8 @@ class Node(Observer):
             limits=load_limits(settings), highest=HighestServed(settings.state or home.state),
             poll_interval_s=settings.poll_interval / 1000, observer=self,
         )  # fmt: skip
-        self._loops = LoopGroup(settings.threads, transport_limits(settings), spin_us=settings.spin_us)
+        self._loops = LoopGroup(settings.threads, transport_limits(settings), spin_us=settings.spin_us,
+                                authz=authz_of(settings))
         self.status = Status(self._follower, max_staleness_ms=settings.max_staleness)
         self.metrics = Metrics(self.status)
         self.metrics.registry.register(LoopCollector(self._loops))

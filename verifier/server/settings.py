@@ -15,6 +15,7 @@ from typing import Any
 
 from verifier.errors import InvalidInput
 from verifier.limits import Limits
+from verifier.server.authz import key_place, metadata_name, realm
 from verifier.server.values import (
     address,
     control_address,
@@ -120,6 +121,24 @@ class Settings:
         "Frames other than requests that one connection may send at once."))
     control_per_s: int = field(default=LIMITS.control_per_s, metadata=as_written(number(0, 10_000_000), "N",
         "Such frames per second for which a connection is forgiven."))
+    authz: str = field(default="on", metadata=as_written(one_of("on", "off"), "CHOICE",
+        "Whether gateways are answered: Envoy's Check (ext_authz)."))
+    authz_keys: tuple[str, ...] = field(default=("authorization: Bearer", "x-api-key"),
+                                        metadata=as_written(key_place, "PLACE",
+        "Where a request may have its key: HEADER, HEADER: SCHEME or query:NAME. May be given several times.",
+        many=True))
+    authz_realm: str = field(default="api", metadata=as_written(realm, "TEXT",
+        "Realm in WWW-Authenticate."))
+    authz_disclose: str = field(default="full", metadata=as_written(one_of("full", "minimal"), "LEVEL",
+        "What a refused caller is told: why (full), or the same for every 401 (minimal)."))
+    authz_metadata: tuple[str, ...] = field(default=(), metadata=as_written(metadata_name, "NAME",
+        "Metadata of keys that upstreams get as x-verifier-NAME. May be given several times.", many=True))
+    authz_deprecation: str = field(default="on", metadata=as_written(one_of("on", "off"), "CHOICE",
+        "Whether callers with a retiring key get Deprecation and Sunset, besides X-API-Key-Phase."))
+    authz_forwarded_hops: int = field(default=0, metadata=as_written(number(0, 8), "N",
+        "Trusted proxies that append to X-Forwarded-For; 0 takes the address that the gateway tells."))
+    authz_faults: str = field(default="fail", metadata=as_written(one_of("fail", "answer"), "CHOICE",
+        "How Check says that keys cannot be verified: the call fails, or it is answered with error_response."))
     report_to: str | None = field(default=None, metadata=as_written(control_address, "ADDRESS",
         "Control plane to report status and usage to, HOST:PORT or unix:PATH; nothing is counted without it."))
     node_name: str | None = field(default=None, metadata=as_written(node_name, "NAME",
