@@ -26,18 +26,14 @@ class Gateway:
         files: that it reads, the first of them named to it.
         command: its arguments, from the path of that file.
         open: what an operator changes to let callers in when no node answers; None if it cannot do so.
-        strips_query: whether it takes a key off the query.
         hands_on: whether the caller gets the verifier's problem body.
-        tells: whether it can pass headers of the verifier's answer to the caller.
     """
 
     name: str
     files: tuple[str, ...]
     command: Callable[[str], list[str]]
     open: Change | None
-    strips_query: bool = True
     hands_on: bool = True
-    tells: bool = True
 
     @property
     def program(self) -> Path | None:
@@ -82,9 +78,10 @@ CADDY = Gateway(
     "caddy", ("Caddyfile",), lambda file: ["run", "--config", file],
     open=("import unavailable\n", "import open\n"),
 )  # fmt: skip
+PLUGIN = "plugins-local/src/verifier.local/handover"
 TRAEFIK = Gateway(
-    "traefik", ("traefik.yml", "routes.yml"), lambda file: [f"--configFile={file}"], open=None, strips_query=False,
-    tells=False,
+    "traefik", ("traefik.yml", "routes.yml", *(f"{PLUGIN}/{file}" for file in (".traefik.yml", "go.mod", "handover.go"))),
+    lambda file: [f"--configFile={file}"], open=None,
 )  # fmt: skip
 GATEWAYS = {gateway.name: gateway for gateway in (ENVOY, NGINX, HAPROXY, CADDY, TRAEFIK)}
 

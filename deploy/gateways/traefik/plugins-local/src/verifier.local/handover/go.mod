@@ -1,0 +1,3 @@
+module verifier.local/handover
+
+go 1.21

@@ -1,0 +1,203 @@
+"""Every gateway before a real node and a real upstream, driven as a caller would: who is let in, and what is told."""
+
+import json
+import time
+from urllib.parse import quote
+
+import pytest
+
+from tests.gateways.conftest import Running
+from tests.gateways.support.calling import Headers, bearer, by_key, call
+from tests.gateways.support.keys import CLIENT, Issued
+
+pytestmark = pytest.mark.gateways
+
+FIXED = ("client", "key-id", "version", "phase", "scopes", "revision")
+PLAN = "x-verifier-plan"
+# What a caller may try, in spellings that one upstream or another takes for the same.
+FORGED: Headers = [
+    *[(f"X-Verifier-{name.title()}", "root") for name in FIXED],
+    *[(f"x_verifier_{name.replace('-', '_')}", "root") for name in FIXED],
+    ("X-Verifier-Plan", "root"),
+]
+
+
+def identity(running: Running, key: Issued, **other: str) -> dict[str, str]:
+    """What the upstream should be told of a good key."""
+    return {
+        "x-verifier-client": CLIENT, "x-verifier-key-id": key.key_id, "x-verifier-version": "1",
+        "x-verifier-phase": "CURRENT", "x-verifier-scopes": "read",
+        "x-verifier-revision": str(running.stage.node.status()["revision"]), **other,
+    }  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def good(stage) -> Issued:
+    """A key that may read."""
+    key = stage.keys.issue()
+    stage.publish()
+    return key
+
+
+def reached(running: Running) -> int:
+    """How many requests the upstream got."""
+    return len(running.stage.application.requests)
+
+
+@pytest.mark.parametrize("present", [by_key, bearer])
+def test_a_good_key_is_let_in_and_the_upstream_told_whose_it_is(running: Running, good: Issued, present):
+    answer = call(running.port, "/things/1?a=1&b=%20x", present(good.token), method="POST", body=b"x" * 3000)
+    arrived = answer.arrived
+    assert ("POST", "/things/1?a=1&b=%20x", 3000) == (arrived["method"], arrived["path"], arrived["body_bytes"])
+    assert identity(running, good) == answer.identity
+    assert not {"x-api-key-phase", "deprecation", "sunset", "www-authenticate"} & answer.headers.keys()
+
+
+def test_all_methods_are_let_in(running: Running, good: Issued):
+    for method in ("GET", "PUT", "PATCH", "DELETE", "OPTIONS"):
+        assert method == call(running.port, "/x", by_key(good.token), method=method).arrived["method"]
+    assert (200, b"") == ((head := call(running.port, "/", by_key(good.token), method="HEAD")).status, head.body)
+
+
+def test_answers_of_the_upstream_are_not_touched(running: Running, good: Issued):
+    for status in (401, 403, 404, 500, 503):
+        answer = call(running.port, f"/status/{status}", by_key(good.token))
+        assert (status, f"/status/{status}") == (answer.status, json.loads(answer.body)["path"])
+
+
+@pytest.mark.parametrize("present", [by_key, bearer])
+def test_the_key_does_not_reach_the_upstream(running: Running, good: Issued, present):
+    arrived = call(running.port, "/", present(good.token)).arrived
+    assert good.token not in json.dumps(arrived)
+    assert not {"x-api-key", "authorization"} & {name for name, _ in arrived["headers"]}
+
+
+@pytest.mark.parametrize(("asked", "passed_on"), [
+    ("/q?api_key={}", "/q"), ("/q?api_key={}&b=2", "/q?b=2"), ("/q?a=1&api_key={}", "/q?a=1"),
+    ("/q?a=1&api_key={}&b=%26api_key", "/q?a=1&b=%26api_key"),
+])
+def test_a_key_in_the_query_is_good_and_goes_no_further(running: Running, good: Issued, asked: str, passed_on: str):
+    answer = call(running.port, asked.format(good.token))
+    assert identity(running, good) == answer.identity
+    # A question mark or an ampersand may be left over; the key may not.
+    assert passed_on == answer.arrived["path"].replace("?&", "?").rstrip("?&")
+    assert good.token not in json.dumps(answer.arrived)
+
+
+def test_keys_that_are_not_good_are_refused(running: Running):
+    keys = running.stage.keys
+    revoked, expired, later = keys.issue(), keys.issue(expires_at=int(time.time()) + 2), keys.issue(
+        not_before=int(time.time()) + 3600)
+    keys.revoke(revoked)
+    running.stage.publish()
+    time.sleep(2.1)
+    before = reached(running)
+    refusals = [((), "missing_key"), (by_key("vk_live_nonsense"), "invalid_key"), (by_key(revoked.token), "key_revoked"),
+                (by_key(expired.token), "key_expired"), (by_key(later.token), "key_not_active"),
+                (bearer(revoked.token), "key_revoked")]  # fmt: skip
+    for headers, code in refusals:
+        answer = call(running.port, "/", headers)
+        assert 401 == answer.status, (code, answer)
+        assert answer.headers["www-authenticate"].startswith(("Bearer ", "ApiKey ")), (code, answer)
+        if running.gateway.hands_on:
+            assert "application/problem+json" == answer.headers["content-type"]
+            assert (401, code) == ((body := json.loads(answer.body))["status"], body["code"])
+        assert CLIENT.encode() not in answer.body
+    assert before == reached(running)
+
+
+def test_clients_that_are_turned_off_are_refused(running: Running, good: Issued):
+    running.stage.keys.set_client(False)
+    running.stage.publish()
+    try:
+        assert 401 == call(running.port, "/", by_key(good.token)).status
+    finally:
+        running.stage.keys.set_client(True)
+        running.stage.publish()
+    assert 200 == call(running.port, "/", by_key(good.token)).status
+
+
+def test_keys_that_may_not_do_it_are_refused(running: Running, good: Issued):
+    trader = running.stage.keys.issue(scopes=("read", "trade"))
+    running.stage.publish()
+    before = reached(running)
+    answer = call(running.port, "/trade/1", by_key(good.token))
+    assert (403, before) == (answer.status, reached(running))
+    if running.gateway.hands_on:
+        assert (403, "insufficient_scope") == ((body := json.loads(answer.body))["status"], body["code"])
+    assert {"read", "trade"} == set(call(running.port, "/trade/1", by_key(trader.token)).identity["x-verifier-scopes"].split())
+
+
+def test_the_address_that_counts_is_the_callers_own(running: Running):
+    key = running.stage.keys.issue(rules=("127.0.0.2/32",))
+    running.stage.publish()
+    assert CLIENT == call(running.port, "/", by_key(key.token), source="127.0.0.2").identity["x-verifier-client"]
+    before = reached(running)
+    said: list[Headers] = [
+        [], [("X-Forwarded-For", "127.0.0.2")], [("X-Real-IP", "127.0.0.2")], [("Forwarded", "for=127.0.0.2")],
+        [("X-Forwarded-For", "127.0.0.2"), ("X-Forwarded-For", "127.0.0.2, 127.0.0.2")],
+        [("X-Envoy-External-Address", "127.0.0.2")],
+    ]  # fmt: skip
+    for headers in said:
+        answer = call(running.port, "/", [*headers, *by_key(key.token)])
+        assert 403 == answer.status, (headers, answer)
+    assert before == reached(running)
+
+
+def test_a_caller_cannot_say_who_it_is(running: Running, good: Issued):
+    planned = running.stage.keys.issue(metadata={"plan": "gold"})
+    running.stage.publish()
+    assert identity(running, good) == call(running.port, "/", [*FORGED, *by_key(good.token)]).identity
+    assert identity(running, planned, **{PLAN: "gold"}) == call(
+        running.port, "/", [*FORGED, *by_key(planned.token)]).identity
+    before = reached(running)
+    assert 401 == call(running.port, "/", FORGED).status
+    assert 401 == call(running.port, "/", [*FORGED, *by_key("vk_live_nonsense")]).status
+    assert 403 == call(running.port, "/trade", [*FORGED, *by_key(good.token)]).status
+    assert before == reached(running)
+
+
+def test_a_caller_cannot_speak_for_the_gateway(running: Running, good: Issued):
+    """What gateways tell the verifier of a request, said by a caller: it changes nothing."""
+    for name in ("X-Forwarded-Uri", "X-Original-URI", "X-Original-URL", "X-Forwarded-Method", "X-Original-Method"):
+        assert 401 == call(running.port, "/", [(name, f"/?api_key={good.token}")]).status, name
+        assert 403 == call(running.port, "/trade?scopes=read", [(name, "/?scopes=read"), *by_key(good.token)]).status
+        assert 200 == call(running.port, "/", [(name, "/"), *by_key(good.token)]).status, name
+
+
+def test_keys_presented_twice_are_refused(running: Running, good: Issued):
+    other = running.stage.keys.issue()
+    running.stage.publish()
+    before = reached(running)
+    twice: list[tuple[str, Headers]] = [
+        ("/", [*by_key(good.token), *by_key(good.token)]),
+        ("/", [*by_key(good.token), *by_key(other.token)]),
+        ("/", [*bearer(good.token), *bearer(good.token)]),
+        ("/", [*by_key(good.token), *bearer(other.token)]),
+        (f"/?api_key={good.token}", by_key(good.token)),
+        (f"/?api_key={good.token}", bearer(other.token)),
+        (f"/?api_key={good.token}&api_key={other.token}", []),
+        (f"/?api_key={good.token}&api%5Fkey={other.token}", []),
+        (f"/?api_key={quote(good.token)}&x=1&api_key=", []),
+    ]
+    for path, headers in twice:
+        answer = call(running.port, path, headers)
+        assert 400 <= answer.status < 500, (path, headers, answer)  # some gateways themselves refuse some of these
+        if running.gateway.hands_on and answer.status == 401:
+            assert json.loads(answer.body)["code"] in {"multiple_keys", "invalid_key"}, (path, headers, answer)
+    assert before == reached(running)
+
+
+def test_the_caller_is_told_that_its_key_is_being_replaced(running: Running):
+    keys = running.stage.keys
+    old = keys.issue()
+    new = keys.rotate(old, overlap_s=3600)
+    running.stage.publish()
+    answer = call(running.port, "/", by_key(old.token))
+    assert identity(running, old, **{"x-verifier-phase": "RETIRING"}) == answer.identity
+    assert answer.headers["x-api-key-phase"].startswith("retiring; successor=2; end="), answer
+    assert abs(int(answer.headers["deprecation"].removeprefix("@")) - time.time()) < 60
+    assert answer.headers["sunset"].endswith(" GMT")
+    answer = call(running.port, "/", by_key(new.token))
+    assert identity(running, new, **{"x-verifier-version": "2"}) == answer.identity
+    assert not {"x-api-key-phase", "deprecation", "sunset"} & answer.headers.keys()
