@@ -192,15 +192,15 @@ def test_refused_keys(call: Calling, token: str, status: int, code: str):
     answer = call("/", token)
     assert (status, code) == (answer.status_code, answer.json()["code"])
     assert (PROBLEM, "no-store") == (answer.headers["content-type"], answer.headers["cache-control"])
-    assert 'Bearer realm="verifier", error="invalid_token"' == answer.headers["www-authenticate"]
-    assert 'ApiKey realm="verifier"' == call("/", headers=[("x-api-key", token)]).headers["www-authenticate"]
+    assert 'Bearer realm="api", error="invalid_token"' == answer.headers["www-authenticate"]
+    assert 'ApiKey realm="api"' == call("/", headers=[("x-api-key", token)]).headers["www-authenticate"]
     assert token not in answer.text
 
 
 def test_no_key_and_more_than_one(call: Calling):
     missing = call("/")
     assert (401, "missing_key") == (missing.status_code, missing.json()["code"])
-    assert 'Bearer realm="verifier"' == missing.headers["www-authenticate"]
+    assert 'Bearer realm="api"' == missing.headers["www-authenticate"]
     for headers, query in (([("x-api-key", GOOD)] * 2, ""), ([("x-api-key", GOOD)], f"?api_key={GOOD}")):
         answer = call(f"/{query}", headers=headers)
         assert (401, "multiple_keys") == (answer.status_code, answer.json()["code"])
@@ -210,7 +210,7 @@ def test_no_key_and_more_than_one(call: Calling):
 def test_scopes_of_routes(call: Calling):
     refused = call("/orders", GOOD, "POST")
     assert (403, "insufficient_scope") == (refused.status_code, refused.json()["code"])
-    assert 'Bearer realm="verifier", error="insufficient_scope", scope="trade"' == refused.headers["www-authenticate"]
+    assert 'Bearer realm="api", error="insufficient_scope", scope="trade"' == refused.headers["www-authenticate"]
     assert [200, 200] == [call("/orders", GOOD).status_code, call("/orders", TRADER, "POST").status_code]
 
 

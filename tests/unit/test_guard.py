@@ -15,7 +15,7 @@ from verifier.client._decision import PUBLIC, Decision, decide
 from verifier.client.guard import retiring
 from verifier.client.guard.addresses import Addresses
 from verifier.client.guard.guarding import LOG_PAUSE_S, MISSING_KEY, MULTIPLE_KEYS, AsyncGuard, Guard
-from verifier.client.guard.presented import MISSING, MULTIPLE, Places, is_identity, parse_place
+from verifier.client.guard.presented import MISSING, Places, is_identity, parse_place
 from verifier.client.guard.refusing import Refusals
 from verifier.client.guard.routing import Routing
 from verifier.errors import InvalidInput, NotAuthenticated, Unavailable
@@ -66,7 +66,7 @@ def test_no_key_is_found(headers: list[tuple[bytes, bytes]], query: bytes):
     ([], b"api_key=a&api%5fkey=b"),
 ])
 def test_two_keys_are_too_many(headers: list[tuple[bytes, bytes]], query: bytes):
-    assert MULTIPLE is PLACES.find(headers, query)
+    assert 2 == PLACES.find(headers, query).keys
 
 
 def test_the_query_is_no_place_unless_named():
@@ -195,7 +195,7 @@ def test_nobody_is_trusted_by_default():
 # --- What callers are told -------------------------------------------------------------------------------------------
 
 def refusals(**settings: object) -> Refusals:
-    return Refusals(Access(**settings))  # type: ignore[arg-type]
+    return Refusals(Access(**settings), parse_place("x-api-key"))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("verdict", [verdict for verdict in Verdict if verdict > Verdict.VALID])
@@ -218,6 +218,21 @@ def test_minimal_disclosure_gives_all_401_one_body():
     decisions = [decide(answer(verdict)) for verdict, (status, _) in PUBLIC.items() if status == 401]
     assert 1 == len({each.body(decision) for decision in [*decisions, MISSING_KEY, MULTIPLE_KEYS]})
     assert each.body(decide(answer(Verdict.INSUFFICIENT_SCOPE))) != each.body(decisions[0])
+
+
+@pytest.mark.parametrize(("text", "decision", "challenge"), [
+    ("x-api-key", MISSING_KEY, 'ApiKey realm="api"'),
+    ("authorization: Bearer", decide(answer(Verdict.EXPIRED)), 'Bearer realm="api", error="invalid_token"'),
+    ("authorization: Bearer", MULTIPLE_KEYS, 'Bearer realm="api", error="invalid_request"'),
+    ("authorization: Bearer", decide(answer(Verdict.INSUFFICIENT_SCOPE)),
+     'Bearer realm="api", error="insufficient_scope", scope="a b"'),
+    ("query:key", decide(answer(Verdict.INSUFFICIENT_SCOPE)), 'ApiKey realm="api"'),
+    ("authorization: Bearer", decide(answer(Verdict.RATE_LIMITED)), None),
+    ("authorization: Bearer", decide(Unavailable("x")), None),
+])
+def test_challenges(text: str, decision: Decision, challenge: str | None):
+    place = None if decision is MISSING_KEY else parse_place(text)
+    assert challenge == dict(refusals().headers(decision, place, ("a", "b"))).get("www-authenticate")
 
 
 def test_nothing_of_the_record_is_told():
@@ -278,7 +293,7 @@ def test_failing_open_takes_an_explicit_setting_and_still_a_key():
     passed = guard.judge(PLACES.find([(API_KEY, b"abc")]), (), None)
     assert (True, None) == (passed.allowed, passed.answer)
     assert MISSING_KEY is guard.judge(MISSING, (), None)
-    assert MULTIPLE_KEYS is guard.judge(MULTIPLE, (), None)
+    assert MULTIPLE_KEYS is guard.judge(PLACES.find([(API_KEY, b"a,b")]), (), None)
 
 
 def test_other_exceptions_are_nobody_s_verdict():

@@ -12,7 +12,7 @@ import contextvars
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import aclosing
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import grpc
 import grpc.aio
@@ -24,7 +24,8 @@ from verifier.client.guard.guarding import AsyncGuard, Guard, Verifies, Verifies
 from verifier.client.guard.presented import Presented
 from verifier.client.guard.rpc import client_address, presented_in, refusal, trailers
 
-Handler = grpc.RpcMethodHandler[Any, Any]
+if TYPE_CHECKING:
+    Handler = grpc.RpcMethodHandler[Any, Any]  # generic in its stub only
 
 
 class _Asked(NamedTuple):
@@ -61,8 +62,8 @@ class VerifierInterceptor(grpc.ServerInterceptor):
         self._guard = Guard(verifier, access)
 
     def intercept_service(
-        self, continuation: Callable[[grpc.HandlerCallDetails], Handler | None], handler_call_details: Any
-    ) -> Handler | None:
+        self, continuation: Callable[[grpc.HandlerCallDetails], "Handler | None"], handler_call_details: Any
+    ) -> "Handler | None":
         """Put the judgement in front of a call's handler."""
         handler = continuation(handler_call_details)
         asked = _Asked.of(self._guard, handler_call_details)
@@ -196,7 +197,7 @@ def _behavior(handler: Any) -> Any:
     return handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
 
 
-def _rebuilt(handler: Any, unary: Any, stream: Any) -> Handler:
+def _rebuilt(handler: Any, unary: Any, stream: Any) -> "Handler":
     """Return the handler with another function in it: ``unary`` where it answers once, else ``stream``."""
     make: Any
     if handler.response_streaming:

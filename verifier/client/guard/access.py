@@ -66,7 +66,7 @@ class Access:
     routes: Sequence[Route] = ()
     exempt: Sequence[str] = ()
     trusted_proxies: Sequence[str] = ()
-    realm: str = "verifier"
+    realm: str = "api"
     disclose: Disclosure = "full"
     standard_headers: bool = False
     on_unavailable: OnUnavailable = "refuse"

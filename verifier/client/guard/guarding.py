@@ -51,7 +51,7 @@ class _Rules:
         self.places = Places(access.places)
         self.routing = Routing(access)
         self.addresses = Addresses(access.trusted_proxies)
-        self.refusals = Refusals(access)
+        self.refusals = Refusals(access, self.places.first)
         self._quiet_until = 0.0
 
     def _unasked(self, presented: Presented) -> Decision:

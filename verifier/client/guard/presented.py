@@ -42,7 +42,13 @@ class Place:
 
 
 class Presented(NamedTuple):
-    """What was found: the number of keys (2 stands for more, too), and with exactly one, the key and its place."""
+    """What was found.
+
+    Attributes:
+        keys: how many; 2 stands for more, too.
+        token: the key, when there is exactly one.
+        place: of the first key; None when there is none.
+    """
 
     keys: int
     token: bytes
@@ -69,6 +75,10 @@ def parse_place(text: str) -> Place:
 class Places:
     """All places of a service, ready to be searched.
 
+    Attributes:
+        headers: the places in headers, by the header's name.
+        first: the place that callers without a key are told of.
+
     Args:
         texts: the places, as :func:`parse_place` reads them.
 
@@ -84,6 +94,7 @@ class Places:
         for place in places:
             if not place.in_query:
                 self.headers[place.name] = (*self.headers.get(place.name, ()), place)
+        self.first = places[0]
         self._parameters = {place.name: place for place in places if place.in_query}
 
     def find(self, headers: Iterable[tuple[bytes, bytes]], query: bytes = b"") -> Presented:
@@ -108,7 +119,7 @@ class Places:
         place, key = found[0]
         # Servers and proxies may join a header that comes twice by commas.
         if len(found) > 1 or (b"," in key and not place.in_query):
-            return MULTIPLE
+            return Presented(2, b"", place)
         return Presented(1, key, place)
 
     def stripped_query(self, query: bytes) -> bytes:
@@ -120,7 +131,6 @@ class Places:
 
 
 MISSING = Presented(0, b"", None)
-MULTIPLE = Presented(2, b"", None)
 
 
 def is_identity(name: bytes) -> bool:

@@ -16,9 +16,15 @@ UNDISCLOSED = "unauthorized"
 
 
 class Refusals:
-    """Writes refusals for a service."""
+    """Writes refusals for a service.
 
-    def __init__(self, access: Access) -> None:
+    Args:
+        access: how the service is guarded.
+        first: the place that callers without a key are told of.
+    """
+
+    def __init__(self, access: Access, first: Place) -> None:
+        self._first = first
         self._realm = access.realm
         self._minimal = access.disclose == "minimal"
         self._bodies: dict[tuple[int, str], bytes] = {}
@@ -41,7 +47,7 @@ class Refusals:
 
         Args:
             decision: the refusal.
-            place: where the key was, None when there was not exactly one.
+            place: where the key was, or the first of several; None when there was none.
             scopes: what was asked for.
         """
         headers = [
@@ -57,15 +63,16 @@ class Refusals:
         return headers
 
     def _challenge(self, decision: Decision, place: Place | None, scopes: tuple[str, ...]) -> str | None:
-        status = decision.http_status
-        if status not in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
+        if decision.http_status not in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
             return None
-        if place is not None and not place.is_bearer:
+        if not (place or self._first).is_bearer:
             return f'ApiKey realm="{self._realm}"'
         parts = [f'Bearer realm="{self._realm}"']
         if decision.code == "insufficient_scope":
             parts += ['error="insufficient_scope"', f'scope="{" ".join(scopes)}"']
-        elif place is not None and status == HTTPStatus.UNAUTHORIZED:
+        elif decision.code == "multiple_keys":
+            parts.append('error="invalid_request"')
+        elif decision.http_status == HTTPStatus.UNAUTHORIZED and place is not None:
             parts.append('error="invalid_token"')
         return ", ".join(parts)
 
