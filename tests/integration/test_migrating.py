@@ -12,7 +12,7 @@ from sqlalchemy import Boolean, Connection, LargeBinary, MetaData, Table, insert
 
 from verifier import Keyring, tokens
 from verifier.cli._app import main
-from verifier.control import directory
+from verifier.control import auditing, directory
 from verifier.control.acting import acting
 from verifier.control.founding import found
 from verifier.control.publishing import publish
@@ -171,7 +171,8 @@ def assert_values_right(registry: Registry) -> None:
         }
         (entry,) = audit.entries(connection)
         assert (entry.action, json.loads(entry.details)) == (
-            "registry.upgrade", {"before": {"format": 1}, "after": {"format": schema.SCHEMA}})
+            "registry.upgrade", {"before": {"format": 1}, "after": {"format": schema.SCHEMA}, "last_revision": 1})
+        assert auditing.check(connection).is_sound  # though it tells nothing of that revision
 
 
 def test_an_upgraded_registry_is_published(empty_place: Home, capsys: pytest.CaptureFixture[str]):

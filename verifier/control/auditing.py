@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, select
 
 from verifier.errors import InvalidInput
-from verifier.registry import audit, schema
+from verifier.registry import audit, queries, schema
 from verifier.registry.audit import FIRST_HASH, Entry
 
 PAGE = 500
@@ -108,9 +108,10 @@ def listed(
 
 
 def check(connection: Connection, anchor: str | None = None) -> Check:
-    """Check that every entry is bound to the one before and none is missing.
+    """Check that every entry is bound to the one before and none is missing, as far as the registry itself can tell.
 
-    Whoever can write to the database can write a whole new chain; an anchor that was noted elsewhere shows that.
+    It knows its last publication and how many changes were made; the entries about these must be there. Whoever can
+    write to the database can write all of it anew; an anchor that was noted elsewhere shows that.
 
     Args:
         anchor: of an earlier check, as ``audit_id:hash``: that entry must still be there, and unchanged.
@@ -119,7 +120,8 @@ def check(connection: Connection, anchor: str | None = None) -> Check:
         InvalidInput: the anchor is not of that form (``BAD_ANCHOR``).
     """
     noted = _noted(anchor)
-    found, previous, number = Check(), FIRST_HASH, 0
+    state = queries.state(connection)  # before the entries, of which there may be more by then
+    found, previous, number, changes, revision = Check(), FIRST_HASH, 0, 0, 0
     for entry in audit.entries(connection):
         if entry.sequence != number + 1:
             found.blame(f"between a-{number} and {entry.audit_id} entries are missing")
@@ -129,12 +131,24 @@ def check(connection: Connection, anchor: str | None = None) -> Check:
             if entry.hash != noted[1]:
                 found.blame(f"{entry.audit_id} is not the one that was noted: the log was written anew")
             noted = None
+        changes, revision = max(changes, entry.change), max(revision, _revision_of(entry))
         found.entries += 1
         previous, number = entry.hash, entry.sequence
     if noted is not None:
         found.blame(f"a-{noted[0]} was noted, but is missing")
+    if revision < state.last_revision:
+        found.blame(f"the registry is at revision {state.last_revision}, the log ends before it was published")
+    if changes < state.changes:
+        found.blame(f"the registry counts {state.changes} changes, the log tells of {changes}: its end is missing")
     found.anchor = f"a-{number}:{previous}" if number else None
     return found
+
+
+def _revision_of(entry: Entry) -> int:
+    """Return the publication that an entry is about; of an upgrade from a format without a log, the last one before."""
+    if entry.action == "registry.upgrade":
+        return int(json.loads(entry.details).get("last_revision", 0))
+    return entry.revision or 0
 
 
 def _noted(anchor: str | None) -> tuple[int, str] | None:

@@ -1,7 +1,7 @@
 """What a reconciliation tells the audit log: its sum, then which versions, keys and clients it was about.
 
-The first changes have an entry each, the others share some that list ordinals as ranges, or names. All of these name the
-entry with the sum, which undoes the revocations among them (:mod:`verifier.control.reinstating`).
+The first changes have an entry each, the others share some that list ordinals as ranges, or names. All of these name
+the entry with the sum, by whose id the revocations among them are undone (:mod:`verifier.control.reinstating`).
 """
 
 from collections.abc import Iterator, Sequence

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, select
 
 from verifier.control.acting import Act, Actor, local_actor
 from verifier.control.progress import Progress, silent
-from verifier.registry import backups, schema
+from verifier.registry import backups, queries, schema
 from verifier.registry.database import Registry, open_any, too_new
 from verifier.registry.engines import sqlite_file
 from verifier.store.home import Home
@@ -60,7 +60,8 @@ def upgrade_registry(home: Home, progress: Progress = silent, *, actor: Actor | 
         progress("upgrade", before, schema.SCHEMA)
         _migrate(connection, before)
         act = Act(connection, actor or local_actor(), int(time.time()))
-        act.audit("registry.upgrade", before={"format": before}, after={"format": schema.SCHEMA})
+        act.audit("registry.upgrade", before={"format": before}, after={"format": schema.SCHEMA},
+                  last_revision=queries.state(connection).last_revision)  # of which an older format tells nothing
     return Upgraded(before, schema.SCHEMA, backup)
 
 
