@@ -135,7 +135,7 @@ def test_an_identity_ends_expires_and_gets_a_new_token_at_once(control: Served):
         return True
 
     registry = control.desk.registry
-    token = make_identity(control.desk, "temp", Role.VIEWER, expires_at=int(time.time()) + 2)
+    token = make_identity(control.desk, "temp", Role.VIEWER, expires_at=int(time.time()) + 60)
     assert listed(token)
     with acting(registry) as act:
         identities.set_enabled(act, "temp", False)
@@ -144,11 +144,17 @@ def test_an_identity_ends_expires_and_gets_a_new_token_at_once(control: Served):
         identities.set_enabled(act, "temp", True)
     assert listed(token)
     with acting(registry) as act:
-        renewed = identities.renew(act, "temp", expires_at=int(time.time()) + 2).token
+        renewed = identities.renew(act, "temp", expires_at=int(time.time()) + 60).token
     assert renewed is not None
     assert (listed(token), listed(renewed)) == (False, True)
-    time.sleep(2.1)
-    assert not listed(renewed)
+    end = int(time.time()) + 2
+    with acting(registry) as act:
+        brief = identities.renew(act, "temp", expires_at=end).token
+    assert brief is not None
+    while listed(brief):
+        assert time.time() < end + 5
+    assert time.time() >= end
+    assert not listed(brief)
 
 
 def test_identities_are_checked_and_audited(control: Served):
@@ -294,7 +300,8 @@ def test_a_deadline_is_kept_to(control: Served):
         began = time.monotonic()
         with pytest.raises(grpc.RpcError) as raised:
             call(pb.CreateKeyRequest(client_id="acme", secret=GENERATE), metadata=metadata, timeout=1.5)
-    assert time.monotonic() - began < 1.6
+    assert time.monotonic() - began < 5
+    # Said by the service, before the caller's own clock would have ended the call as DEADLINE_EXCEEDED.
     assert raised.value.code() is grpc.StatusCode.ABORTED  # type: ignore[attr-defined]
 
 
@@ -398,10 +405,11 @@ def test_stopping_lets_calls_end(quick_path: Path):
             time.sleep(0.02)
         stopping = threading.Thread(target=server.stop)
         stopping.start()
-        time.sleep(0.3)
-        assert calling.is_alive() and stopping.is_alive()
         with pytest.raises(Unavailable):
-            admin.lifecycle.ListKeys(pb.ListKeysRequest())
+            for _ in range(1000):  # until it takes no more calls
+                admin.lifecycle.ListKeys(pb.ListKeysRequest())
+                time.sleep(0.01)
+        assert calling.is_alive() and stopping.is_alive()
     calling.join(20)
     stopping.join(20)
     assert answers[0].receipt.published and answers[0].token

@@ -105,7 +105,11 @@ class AdminServer:
         Raises:
             Unavailable: the place is taken, or cannot be listened at (``CANNOT_LISTEN``).
         """
-        listening.check_free(self._place)
+        try:
+            listening.check_free(self._place)
+        except Unavailable:
+            self._loop.close()
+            raise
         self._thread.start()
         try:
             self._run(self._begin())
