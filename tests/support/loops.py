@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from verifier._authz import Authz
 from verifier._loop import Loop
 from verifier._view import View
 
@@ -39,8 +40,8 @@ class RunningLoop:
 
 
 @contextmanager
-def running(view: View | None, path: str | None = None) -> Iterator[RunningLoop]:
-    """Serve a view (None: no keyring) on 127.0.0.1, or on a Unix socket at ``path``."""
+def running(view: View | None, path: str | None = None, authz: Authz | None = None) -> Iterator[RunningLoop]:
+    """Serve a view (None: no keyring) on 127.0.0.1, or on a Unix socket at ``path``, to gateways too if told how."""
     if path is None:
         listener = socket.create_server(("127.0.0.1", 0), backlog=256)
         target = f"127.0.0.1:{listener.getsockname()[1]}"
@@ -49,7 +50,7 @@ def running(view: View | None, path: str | None = None) -> Iterator[RunningLoop]
         listener.bind(path)
         listener.listen(256)
         target = f"unix:{path}"
-    loop = Loop()
+    loop = Loop(authz=authz)
     loop.add_listener(listener.fileno())
     listener.close()
     server = RunningLoop(loop, target, [])
