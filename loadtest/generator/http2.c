@@ -262,7 +262,8 @@ static int64_t get_varint(const uint8_t **at, const uint8_t *end) {
     return -1;
 }
 
-// Reads verdict (1), phase (2) and revision (3), which stand first in an answer.
+// Reads verdict (1), phase (2) and revision (3), which stand first in an answer. One of Envoy's Check that allows, whose
+// status stands first and is empty, counts as VALID.
 static void read_answer(const struct stream *stream, struct outcome *outcome) {
     outcome->verdict = -1;
     outcome->revision = -1;
@@ -270,6 +271,7 @@ static void read_answer(const struct stream *stream, struct outcome *outcome) {
     outcome->verdict = VERDICTS - 1;  // a message without a verdict: VerifyBatch
     size_t kept = stream->received < HEAD_BYTES ? stream->received : HEAD_BYTES;
     const uint8_t *at = stream->head + PREFIX, *end = stream->head + kept;
+    if (end - at >= 2 && at[0] == 0x0a && at[1] == 0) outcome->verdict = 1;
     while (at < end && (*at == 0x08 || *at == 0x10 || *at == 0x18)) {
         uint8_t tag = *at++;
         int64_t value = get_varint(&at, end);

@@ -65,12 +65,12 @@ def _messages(package: str, *, all_bytes: bool) -> dict[str, Any]:
                     entry.field.add(name=part, number=len(entry.field) + 1, label=1, type=12 if all_bytes else 9)  # type: ignore[arg-type]
                 entry.options.map_entry = not all_bytes
                 field.type, field.type_name = 11, f".{package}.{name}.{entry.name}"  # type: ignore[assignment]
-            elif kind.rstrip("*") in SCALARS:
-                scalar = kind.rstrip("*")
-                field.type = SCALARS["bytes" if all_bytes and scalar == "string" else scalar]  # type: ignore[assignment]
+                continue
+            one = kind.rstrip("*")
+            if one in SCALARS:
+                field.type = SCALARS["bytes" if all_bytes and one == "string" else one]  # type: ignore[assignment]
             else:
-                kind = kind.rstrip("*")
-                field.type, field.type_name = 11, f".{kind}" if "." in kind else f".{package}.{kind}"  # type: ignore[assignment]
+                field.type, field.type_name = 11, f".{one}" if "." in one else f".{package}.{one}"  # type: ignore[assignment]
             if field_name in ONE_OF.get(name, ()):
                 if not message.oneof_decl:
                     message.oneof_decl.add(name="kind")
