@@ -50,7 +50,7 @@ from verifier.serving.keyring import Keyring
 PROBLEM = "application/problem+json"
 ACCESS = Access(
     places=["authorization: Bearer", "x-api-key", "query:api_key"], scopes=["read"], exempt=["/healthz", "/ws-open"],
-    routes=[Route("/orders", ["trade"], ["POST"])], standard_headers=True,
+    routes=[Route("/orders", ["trade"], ["POST"])],
 )  # fmt: skip
 
 
@@ -127,6 +127,13 @@ def stocked(tmp_path_factory: pytest.TempPathFactory) -> Stocked:
 def verifier(request: pytest.FixtureRequest, stocked: Stocked) -> Iterator[Any]:
     with verifiers(request.param, stocked.home.folder) as (_, in_loops):
         yield in_loops
+
+
+def for_another_loop(verifier: Any) -> Any:
+    """Return a verifier like this one: a client belongs to the event loop of its first call."""
+    if isinstance(verifier, AsyncVerifierClient):
+        return AsyncVerifierClient(*verifier._settings.targets, timeout_s=5)
+    return verifier
 
 
 class Calling:
@@ -240,11 +247,11 @@ def test_the_caller_is_told_of_the_end_of_its_version(call: Calling):
     endless = call("/", ENDLESS).headers
     assert ("retiring; successor=3", False) == (endless["x-api-key-phase"], "sunset" in endless)
     cached = call("/cached", RETIRING).headers
-    assert ("public, max-age=60", False) == (cached["cache-control"], "deprecation" in cached)
-    assert "x-api-key-phase" in cached
+    assert ["public, max-age=60", "private"] == cached.get_list("cache-control")
 
 
 def test_fastapi_dependencies(verifier: Any):
+    verifier = for_another_loop(verifier)
     with calling(fastapi_app(verifier)) as call:
         assert {"client": "acme", "key": "key_good", "scopes": ["read"], "metadata": {"tier": "gold"}} == (
             call("/me", GOOD).json())
@@ -323,9 +330,7 @@ def websocket(place: str, token: str | None) -> Any:
 
 
 def test_websockets_through_uvicorn(verifier: Any):
-    if isinstance(verifier, AsyncVerifierClient):
-        pytest.skip("belongs to another event loop")
-    with serving(fastapi_app(verifier)) as place:
+    with serving(fastapi_app(for_another_loop(verifier))) as place:
         with websocket(f"{place}/ws", GOOD) as socket_:
             assert {"client": "acme", "same": True} == json.loads(socket_.recv())
         with websocket(f"{place}/ws", RETIRING) as socket_:

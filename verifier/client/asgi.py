@@ -71,7 +71,7 @@ class VerifierMiddleware:
     ) -> None:
         answer = decision.answer
         if answer is not None and is_retiring(decision):
-            send = _announcing(send, answer, self._guard.access.standard_headers)
+            send = _announcing(send, answer, self._guard.access.deprecation)
         inner = {
             **scope,
             "headers": self._kept(scope["headers"]),
@@ -114,10 +114,11 @@ class VerifierMiddleware:
                 code = TRY_AGAIN_LATER if later else POLICY_VIOLATION
                 await send({"type": "websocket.close", "code": code, "reason": refusals.code(decision)})
                 return
-        headers = refusals.headers(decision, place, scopes)
+        body = refusals.body(decision)
+        headers = [*refusals.headers(decision, place, scopes), ("content-length", str(len(body)))]
         raw = [(name.encode(), value.encode()) for name, value in headers]
         await send({"type": f"{kind}.start", "status": decision.http_status, "headers": raw})
-        await send({"type": f"{kind}.body", "body": refusals.body(decision)})
+        await send({"type": f"{kind}.body", "body": body})
 
 
 def _announcing(send: Send, answer: Answer, standard: bool) -> Send:
@@ -125,14 +126,8 @@ def _announcing(send: Send, answer: Answer, standard: bool) -> Send:
 
     async def announcing(message: Message) -> None:
         if message["type"] in ("http.response.start", "websocket.accept"):
-            headers: RawHeaders = list(message.get("headers") or ())
-
-            def cache_control() -> str | None:
-                values = [value for name, value in headers if name.lower() == b"cache-control"]
-                return b",".join(values).decode("latin-1") if values else None
-
-            added = headers_for(answer, standard, cache_control)
-            message = {**message, "headers": headers + [(name.encode(), value.encode()) for name, value in added]}
+            added = [(name.encode(), value.encode()) for name, value in headers_for(answer, standard)]
+            message = {**message, "headers": [*(message.get("headers") or ()), *added]}
         await send(message)
 
     return announcing

@@ -57,7 +57,7 @@ class VerifierMiddleware:
             return self._refuse(decision, presented.place, scopes, environ, start_response)
         self._strip(environ, query)
         if decision.answer is not None and is_retiring(decision):
-            start_response = _announcing(start_response, decision.answer, guard.access.standard_headers)
+            start_response = _announcing(start_response, decision.answer, guard.access.deprecation)
         return _within(decision, self._app, {**environ, NAME: decision}, start_response)
 
     def _headers(self, environ: "WSGIEnvironment") -> Iterator[tuple[bytes, bytes]]:
@@ -87,9 +87,10 @@ class VerifierMiddleware:
         environ: "WSGIEnvironment", start_response: "StartResponse",
     ) -> Iterable[bytes]:  # fmt: skip
         status = HTTPStatus(decision.http_status)
-        headers = self._guard.refusals.headers(decision, place, scopes)
+        body = self._guard.refusals.body(decision)
+        headers = [*self._guard.refusals.headers(decision, place, scopes), ("content-length", str(len(body)))]
         start_response(f"{status.value} {status.phrase}", [(_capitalized(name), value) for name, value in headers])
-        return [] if environ["REQUEST_METHOD"] == "HEAD" else [self._guard.refusals.body(decision)]
+        return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
 
 
 class _Body:
@@ -131,12 +132,7 @@ def _announcing(start_response: "StartResponse", answer: Answer, standard: bool)
     def announcing(
         status: str, headers: list[tuple[str, str]], exc_info: Any = None, /
     ) -> Callable[[bytes], object]:
-        def cache_control() -> str | None:
-            values = [value for name, value in headers if name.lower() == "cache-control"]
-            return ",".join(values) if values else None
-
-        added = headers_for(answer, standard, cache_control)
-        headers = headers + [(_capitalized(name), value) for name, value in added]
+        headers = headers + [(_capitalized(name), value) for name, value in headers_for(answer, standard)]
         return start_response(status, headers, exc_info) if exc_info else start_response(status, headers)
 
     return announcing

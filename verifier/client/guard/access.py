@@ -53,7 +53,7 @@ class Access:
             the client's address is that of the connection.
         realm: names the service in ``WWW-Authenticate``.
         disclose: ``"minimal"`` gives every 401 the same body.
-        standard_headers: send ``Deprecation`` and ``Sunset`` too while a key is being retired.
+        deprecation: send ``Deprecation`` and ``Sunset``, too, while a key is being retired.
         on_unavailable: ``"allow"`` lets requests pass, without an identity, while no verifier answers: then whoever
             can keep it from answering gets in with any key.
 
@@ -68,7 +68,7 @@ class Access:
     trusted_proxies: Sequence[str] = ()
     realm: str = "api"
     disclose: Disclosure = "full"
-    standard_headers: bool = False
+    deprecation: bool = True
     on_unavailable: OnUnavailable = "refuse"
 
     def __post_init__(self) -> None:

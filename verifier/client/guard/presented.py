@@ -8,9 +8,13 @@ from urllib.parse import unquote_to_bytes
 
 from verifier.errors import InvalidInput
 
-_HEADER = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+)(?::[ ]*([!#$%&'*+.^_`|~0-9A-Za-z-]+))?")
-_QUERY = re.compile(r"query:[ ]*([A-Za-z0-9_.~-]+)")
+_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
+_PLACE = re.compile(rf"({_NAME})(?:\s*:\s*({_NAME}))?")
+_BLANK = b" \t"
+RawHeaders = list[tuple[bytes, bytes]]
 IDENTITY_PREFIX = b"x-verifier-"
+# Headers that say what a request is or where it goes, and the one that callers' addresses are read from.
+_UNFIT = {"host", "connection", "content-length", "transfer-encoding", "te", "upgrade", "x-forwarded-for"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +37,23 @@ class Place:
         return self.scheme == b"bearer"
 
     def read(self, value: bytes) -> bytes | None:
-        """Return the key in a header's value, None when there is none."""
-        value = value.strip(b" \t")
+        """Return the key in a header's value, None when there is none.
+
+        Servers and proxies may join a header that comes twice by commas: then it is the whole value, if there is a key
+        in any part of it.
+        """
+        if b"," in value:
+            return value if any(self._read_one(part) is not None for part in value.split(b",")) else None
+        return self._read_one(value)
+
+    def _read_one(self, value: bytes) -> bytes | None:
+        value = value.strip(_BLANK)
         if not self.scheme:
             return value or None
-        scheme, _, key = value.partition(b" ")
-        return (key.lstrip(b" ") or None) if scheme.lower() == self.scheme else None
+        length = len(self.scheme)
+        if value[:length].lower() != self.scheme or value[length : length + 1] not in (b" ", b"\t"):
+            return None
+        return value[length:].strip(_BLANK) or None
 
 
 class Presented(NamedTuple):
@@ -61,15 +76,15 @@ def parse_place(text: str) -> Place:
     Raises:
         InvalidInput: it is none of these.
     """
-    query = _QUERY.fullmatch(text)
-    if query is not None:
-        return Place(query[1].encode(), b"", True)
-    header = _HEADER.fullmatch(text)
-    if header is None or header[1].lower().startswith(IDENTITY_PREFIX.decode()):
+    match = _PLACE.fullmatch(text)
+    name = match[1].lower() if match else ""
+    if match is None or name in _UNFIT or name.startswith(IDENTITY_PREFIX.decode()):
         raise InvalidInput(
             f"{text!r} is not a place for keys", hint="write authorization: Bearer, x-api-key or query:api_key"
         )
-    return Place(header[1].lower().encode(), (header[2] or "").lower().encode(), False)
+    if name == "query" and match[2]:
+        return Place(match[2].encode(), b"", True)
+    return Place(name.encode(), (match[2] or "").lower().encode(), False)
 
 
 class Places:
@@ -88,12 +103,14 @@ class Places:
 
     def __init__(self, texts: Sequence[str]) -> None:
         places = [parse_place(text) for text in texts]
-        if not places:
-            raise InvalidInput("no place for keys was named")
+        if not places or len(set(places)) < len(places):
+            raise InvalidInput("no place for keys was named, or one twice")
         self.headers: dict[bytes, tuple[Place, ...]] = {}
         for place in places:
             if not place.in_query:
                 self.headers[place.name] = (*self.headers.get(place.name, ()), place)
+        if any(len(several) > 1 and not all(place.scheme for place in several) for several in self.headers.values()):
+            raise InvalidInput("a header is named both with and without a scheme")
         self.first = places[0]
         self._parameters = {place.name: place for place in places if place.in_query}
 
@@ -104,21 +121,21 @@ class Places:
             headers: names in lower case with their values; others than those of the places do no harm.
             query: the query of the request's URL, without its question mark.
         """
+        named = [pair for pair in headers if pair[0] in self.headers]
         found = [
-            (place, key)
-            for name, value in headers
-            if name in self.headers
-            for place in self.headers[name]
+            (place, key) for name, value in named for place in self.headers[name]
             if (key := place.read(value)) is not None
-        ]
+        ]  # fmt: skip
         if query and self._parameters:
-            found += [(self._parameters[name], value) for name, value in _parameters(query)
-                      if name in self._parameters and value]
+            found += [
+                (self._parameters[name], value)
+                for name, value in _parameters(query)
+                if name in self._parameters and value
+            ]
         if not found:
             return MISSING
         place, key = found[0]
-        # Servers and proxies may join a header that comes twice by commas.
-        if len(found) > 1 or (b"," in key and not place.in_query):
+        if len(found) > 1 or (not place.in_query and (len(named) > 1 or b"," in key) and _is_repeated(place, named)):
             return Presented(2, b"", place)
         return Presented(1, key, place)
 
@@ -138,6 +155,12 @@ def is_identity(name: bytes) -> bool:
     return name[:1] == b"x" and name.replace(b"_", b"-").startswith(IDENTITY_PREFIX)
 
 
+def _is_repeated(place: Place, named: RawHeaders) -> bool:
+    """Tell whether a place's header came more than once, whatever else it held: who reads it may read the other."""
+    values = [value for name, value in named if name == place.name]
+    return len(values) > 1 or b"," in values[0]
+
+
 def _parameters(query: bytes) -> Iterable[tuple[bytes, bytes]]:
     for part in query.split(b"&"):
         name, _, value = part.partition(b"=")
@@ -145,4 +168,4 @@ def _parameters(query: bytes) -> Iterable[tuple[bytes, bytes]]:
 
 
 def _decoded(text: bytes) -> bytes:
-    return unquote_to_bytes(text.replace(b"+", b" "))
+    return unquote_to_bytes(text)

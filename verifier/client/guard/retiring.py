@@ -1,6 +1,5 @@
 """What the caller is told while the key's version is being replaced (semantics 1.3)."""
 
-from collections.abc import Callable
 from datetime import datetime
 from email.utils import format_datetime
 
@@ -36,27 +35,17 @@ def standard_headers(answer: Answer) -> Headers:
     return headers
 
 
-def headers_for(answer: Answer, standard: bool, cache_control: Callable[[], str | None]) -> Headers:
+def headers_for(answer: Answer, standard: bool) -> Headers:
     """Return what is added to a response.
+
+    All of it is said of the caller's key and not of the resource, so no shared cache may hand it to others: beside
+    whatever ``Cache-Control`` the response has, ``private`` is the directive that binds.
 
     Args:
         answer: of a version that is being retired.
-        standard: send ``Deprecation`` and ``Sunset``. They speak of the resource, not of the key, so a response that
-            a shared cache may keep goes without, and one that leaves it open is made private.
-        cache_control: reads the response's ``Cache-Control``, None when it has none.
+        standard: send ``Deprecation`` and ``Sunset``, too.
     """
-    headers = [phase_header(answer)]
-    if not standard:
-        return headers
-    control = cache_control()
-    if control is None:
-        return [*headers, *standard_headers(answer), ("cache-control", "private")]
-    directives = {part.partition("=")[0].strip().lower() for part in control.split(",")}
-    # private="field" is about that field alone.
-    whole = {part.strip().lower() for part in control.split(",")}
-    if "no-store" in directives or "private" in whole:
-        return [*headers, *standard_headers(answer)]
-    return headers
+    return [phase_header(answer), *(standard_headers(answer) if standard else []), ("cache-control", "private")]
 
 
 def _seconds(moment: datetime) -> int:
