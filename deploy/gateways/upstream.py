@@ -7,6 +7,7 @@
 
 import json
 import sys
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -39,7 +40,7 @@ class Echo(BaseHTTPRequestHandler):
     def arrived(self, request: dict[str, Any]) -> None:
         """Note a request; for tests to override."""
 
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name it has in the base class
+    def log_message(self, format: str, *args: Any) -> None:
         """Keep quiet."""
 
     do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = answer  # noqa: N815
@@ -53,7 +54,5 @@ class Upstream(ThreadingHTTPServer):
 
 
 if __name__ == "__main__":
-    try:
+    with suppress(KeyboardInterrupt):
         Upstream(("127.0.0.1", int(sys.argv[1]) if len(sys.argv) > 1 else 9000), Echo).serve_forever()
-    except KeyboardInterrupt:
-        pass

@@ -2,8 +2,8 @@
 
     python -m loadtest.peers.grpcio_ext_authz --store DIR --listen 127.0.0.1:50061
 
-What somebody would write in an afternoon: the key from ``x-api-key``, required scopes from the route, the address of the
-caller; identity headers when it is good, 401 or 403 when not. No key in other places, no headers for the caller.
+What somebody would write in an afternoon: the key from ``x-api-key``, required scopes from the route, the address of
+the caller; identity headers when it is good, 401 or 403 when not. No key in other places, no headers for the caller.
 """
 
 import signal

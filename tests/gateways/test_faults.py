@@ -1,5 +1,6 @@
 """Gateways whose verifier is gone: nobody gets in, unless the operator said so; and then nobody with an identity."""
 
+import signal
 import time
 
 import pytest
@@ -37,6 +38,21 @@ def test_without_a_verifier_nobody_is_let_in(gateway: Gateway, own_stage: Stage,
         assert time.monotonic() - begun < 3
         assert before == len(own_stage.application.requests)
         own_stage.start_node()
+        until(lambda: call(program.port, "/", by_key(key.token)).status == 200, timeout_s=15)
+
+
+def test_a_verifier_that_hangs_holds_nobody_up(gateway: Gateway, own_stage: Stage, tmp_path):
+    if gateway.name == "traefik":
+        pytest.skip("traefik has no timeout for forwardAuth: it waits")
+    key = own_stage.keys.issue()
+    own_stage.publish()
+    with start(gateway, own_stage, tmp_path) as program:
+        assert 200 == call(program.port, "/", by_key(key.token)).status
+        own_stage.node.signal(signal.SIGSTOP)
+        begun = time.monotonic()
+        assert 503 == call(program.port, "/", by_key(key.token)).status
+        assert time.monotonic() - begun < 2
+        own_stage.node.signal(signal.SIGCONT)
         until(lambda: call(program.port, "/", by_key(key.token)).status == 200, timeout_s=15)
 
 

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from http.client import HTTPException
 
 import pytest
 
@@ -20,7 +21,7 @@ class Customer:
 
     def __init__(self, port: int, key: Issued) -> None:
         self.key = key
-        self.statuses: list[tuple[float, int]] = []
+        self.statuses: list[tuple[float, int | str]] = []
         self._port = port
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -29,9 +30,14 @@ class Customer:
     def _run(self) -> None:
         with Caller(self._port) as caller:
             while not self._stop.is_set():
-                self.statuses.append((time.monotonic(), caller.call("/load", by_key(self.key.token)).status))
+                begun = time.monotonic()
+                try:
+                    self.statuses.append((begun, caller.call("/load", by_key(self.key.token)).status))
+                except (OSError, HTTPException) as fault:
+                    self.statuses.append((begun, repr(fault)))
+                    return
 
-    def stop(self) -> list[tuple[float, int]]:
+    def stop(self) -> list[tuple[float, int | str]]:
         """End, and return when which status came."""
         self._stop.set()
         self._thread.join(20)
@@ -41,14 +47,15 @@ class Customer:
 
 def test_rotation_and_swaps_fail_no_call_and_a_revocation_is_served_within_a_second(running: Running):
     keys, stage = running.stage.keys, running.stage
-    issued = [keys.issue() for _ in range(3)]
+    issued = [keys.issue() for _ in range(ROUNDS)]
     doomed = keys.issue()
     stage.publish()
-    customers = [Customer(running.port, key) for key in issued]
+    customers = [Customer(running.port, key) for key in issued[:3]]
     thief = Customer(running.port, doomed)
-    for round_number in range(ROUNDS):
-        customer = customers[round_number % len(customers)]
-        rotated = keys.rotate(customer.key)
+    for number, key in enumerate(issued):
+        customer = customers[number % len(customers)]
+        customer.key = key
+        rotated = keys.rotate(key)
         stage.publish()
         customer.key = rotated
     keys.revoke(doomed)

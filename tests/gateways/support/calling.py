@@ -26,7 +26,7 @@ class Answer:
 
     @property
     def identity(self) -> dict[str, str]:
-        """The identity that the upstream was told, without empty values; under any spelling that it may take for one."""
+        """The identity that the upstream was told, without empty values, in any spelling that it may take for one."""
         told: dict[str, str] = {}
         for name, value in self.arrived["headers"]:
             if name.replace("_", "-").startswith("x-verifier-") and value:

@@ -80,7 +80,7 @@ CADDY = Gateway(
 )  # fmt: skip
 PLUGIN = "plugins-local/src/verifier.local/handover"
 TRAEFIK = Gateway(
-    "traefik", ("traefik.yml", "routes.yml", *(f"{PLUGIN}/{file}" for file in (".traefik.yml", "go.mod", "handover.go"))),
+    "traefik", ("traefik.yml", "routes.yml", f"{PLUGIN}/.traefik.yml", f"{PLUGIN}/go.mod", f"{PLUGIN}/handover.go"),
     lambda file: [f"--configFile={file}"], open=None,
 )  # fmt: skip
 GATEWAYS = {gateway.name: gateway for gateway in (ENVOY, NGINX, HAPROXY, CADDY, TRAEFIK)}

@@ -9,8 +9,9 @@ from tests.gateways.support.gateways import APPLICATION, FILES, GATEWAY, VERIFIE
 from tests.gateways.support.keys import Keys
 from tests.support.node import RunningNode, until
 
-# What the pages tell operators to set, and the places and notes that the tests need.
-OPTIONS = ("--authz-metadata", "plan", "--authz-deprecation-headers", "on")
+# What differs from a node's defaults: keys are taken from the query, too, and a note of theirs goes to the upstream.
+OPTIONS = ("--authz-keys", "authorization: Bearer", "--authz-keys", "x-api-key", "--authz-keys", "query:api_key",
+           "--authz-metadata", "plan")
 
 
 def free_port() -> int:
@@ -51,6 +52,11 @@ class Application:
         self._server.server_close()
 
 
+def _http(port):
+    from verifier.server.settings import Settings
+    return ["--http-listen", f"127.0.0.1:{port}"] if hasattr(Settings(), "http_listen") else []
+
+
 class Stage:
     """An upstream, a store with keys, and a node that serves it. Close it."""
 
@@ -64,7 +70,7 @@ class Stage:
     def _start(self) -> RunningNode:
         return RunningNode(
             self.keys.home.folder, "--listen", f"127.0.0.1:{self.ports[VERIFIER_GRPC]}",
-            "--http-listen", f"127.0.0.1:{self.ports[VERIFIER_HTTP]}", *OPTIONS,
+            *_http(self.ports[VERIFIER_HTTP]), *OPTIONS,
         )  # fmt: skip
 
     def publish(self) -> None:
