@@ -1,0 +1,118 @@
+"""Guards of Python services answer callers as a node's own gateway endpoints do, to the byte."""
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as configured
+from hypothesis import strategies as st
+
+from tests.support.ext_authz import Gateway, Told, request, told
+from tests.support.guarded import (
+    BOUND,
+    EARLY,
+    ENDLESS,
+    GOOD,
+    LEAKED,
+    OVER,
+    RETIRING,
+    STRANGER,
+    TRADER,
+    stock,
+)
+from tests.support.node import RunningNode
+from verifier.client import Access
+from verifier.client.asgi import VerifierMiddleware
+from verifier.serving.keyring import Keyring
+
+PLACES = ["authorization: Bearer", "x-api-key", "query:api_key"]
+SETTINGS = {"full": {}, "minimal": {"disclose": "minimal", "realm": "shop", "deprecation": False}}
+LITTLE = ["--authz-disclose", "minimal", "--authz-realm", "shop", "--authz-deprecation", "off"]
+OPTIONS = {"full": [], "minimal": LITTLE}
+# What refusals and retirement are told with; what else the application's response has is its own.
+TOLD = {"www-authenticate", "cache-control", "retry-after", "x-api-key-phase", "deprecation", "sunset"}
+TOKENS = {"good": GOOD, "trader": TRADER, "leaked": LEAKED, "retiring": RETIRING, "over": OVER, "bound": BOUND,
+          "early": EARLY, "endless": ENDLESS, "stranger": STRANGER, "malformed": "vk_live_nonsense",
+          "long": "x" * 600}  # fmt: skip
+
+
+async def application(_scope: Any, _receive: Any, send: Any) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b""})
+
+
+class Both:
+    """A node and a guarded application over the same store."""
+
+    def __init__(self, gateway: Gateway, keyring: Keyring, disclose: str) -> None:
+        self._gateway = gateway
+        self._keyring = keyring
+        self._settings: dict[str, Any] = SETTINGS[disclose]
+
+    def node(self, headers: list[tuple[str, str]], query: str, scopes: list[str], address: str) -> tuple[Any, ...]:
+        raw = [(name, value.encode()) for name, value in headers]
+        message = request(raw=raw, path=f"/x?{query}" if query else "/x", scopes=" ".join(scopes), address=address)
+        answer: Told = told(self._gateway.send(message.SerializeToString()))
+        caller = answer.caller if answer.status == 200 else answer.headers
+        return answer.status, answer.body, {name: value for name, value in caller.items() if name in TOLD}
+
+    def guard(self, headers: list[tuple[str, str]], query: str, scopes: list[str], address: str) -> tuple[Any, ...]:
+        access = Access(places=PLACES, scopes=scopes, **self._settings)
+        sent: list[Any] = []
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        scope = {"type": "http", "method": "GET", "path": "/x", "query_string": query.encode(), "client": (address, 1),
+                 "headers": [(name.encode(), value.encode()) for name, value in headers]}  # fmt: skip
+        asyncio.run(VerifierMiddleware(application, self._keyring, access)(scope, None, send))  # type: ignore[arg-type]
+        start, body = sent
+        told_ = {name.decode(): value.decode() for name, value in start["headers"] if name.decode() in TOLD}
+        return start["status"], body["body"].decode(), told_
+
+    def agree(self, headers: list[tuple[str, str]], query: str = "", scopes: tuple[str, ...] = (),
+              address: str = "203.0.113.9") -> tuple[Any, ...]:  # fmt: skip
+        expected = self.node(headers, query, list(scopes), address)
+        assert expected == self.guard(headers, query, list(scopes), address)
+        return expected
+
+
+@pytest.fixture(scope="module", params=SETTINGS)
+def both(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Both]:
+    stocked = stock(tmp_path_factory.mktemp("guards") / "home")
+    places = [part for place in PLACES for part in ("--authz-keys", place)]
+    with (
+        RunningNode(stocked.home.folder, *places, *OPTIONS[request.param]) as node,
+        Keyring.open(stocked.home.folder) as keyring,
+    ):
+        node.wait_for("serving")
+        with Gateway(node.target) as gateway:
+            yield Both(gateway, keyring, request.param)
+
+
+@pytest.mark.parametrize("token", TOKENS)
+@pytest.mark.parametrize("place", ["bearer", "header", "query"])
+def test_every_verdict_in_every_place(both: Both, place: str, token: str):
+    headers = {"bearer": [("authorization", f"Bearer {TOKENS[token]}")], "header": [("x-api-key", TOKENS[token])]}
+    query = f"api_key={TOKENS[token]}" if place == "query" else ""
+    for scopes in ((), ("read",), ("trade", "admin")):
+        for address in ("203.0.113.9", "192.0.2.7"):
+            status = both.agree(headers.get(place, []), query, scopes, address)[0]
+    assert status == (403 if token in ("good", "trader", "retiring", "endless", "bound") else 401)
+
+
+VALUES = ["", " ", "Bearer", f"Bearer {GOOD}", f"bearer\t{GOOD} ", "Bearer a, Bearer b", f"Basic a, Bearer {GOOD}",
+          "Basic a", GOOD, f"{GOOD},", f" {GOOD}", "a,b", "Bearer Bearer", f"Bearer{GOOD}"]  # fmt: skip
+
+
+@configured(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(st.tuples(st.sampled_from(["authorization", "x-api-key", "x-other"]), st.sampled_from(VALUES)),
+             max_size=3),
+    st.lists(st.sampled_from([f"api_key={GOOD}", "api_key=", "api_key", "a=b", "", f"api_key={GOOD}%20", "api_key=%"]),
+             max_size=3),
+)
+def test_whatever_presents_keys(both: Both, headers: list[tuple[str, str]], parameters: list[str]):
+    both.agree(headers, "&".join(parameters))
