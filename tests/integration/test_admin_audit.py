@@ -109,7 +109,9 @@ def test_the_chain_is_checked_and_its_end_can_be_noted(admin: Admin, desk: Desk)
             admin.audit.VerifyLog(pb.VerifyLogRequest(anchor=anchor))
 
 
-@pytest.mark.parametrize("change", ["details", "principal", "at", "last is gone", "one is gone", "all are gone", "written anew"])
+@pytest.mark.parametrize("change", [
+    "details", "principal", "at", "last is gone", "one is gone", "all are gone", "written anew",
+])  # fmt: skip
 def test_a_log_that_was_changed_is_not_sound(admin: Admin, desk: Desk, change: str):
     for _ in range(3):
         make_key(admin)

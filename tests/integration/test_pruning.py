@@ -1,11 +1,16 @@
 """What leaves the store and the registry, and what never does."""
 
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from tests.support.control import RunningControl
 from tests.support.life import Life, answers, make_life
-from verifier.control import keys, rolling_back, rotation
+from verifier.control import keys, pruning, rolling_back, rotation
+from verifier.control.acting import Act, Actor, acting
 from verifier.control.building import Compaction
 from verifier.control.keys import KeyUpdate
 from verifier.control.pruning import DAY_S, prune, prune_versions
@@ -202,6 +207,26 @@ class TestVersions:
             life.do(prune_versions)
         assert held.value.code == "HELD"
 
+    def test_in_parts_that_others_get_in_between(self, life: Life, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setattr(pruning, "KEYS_AT_ONCE", 2)
+        for _ in range(5):
+            life.revoke(life.key("client1"), reason=RevocationReason.SUPERSEDED)
+        life.publish(rebase=True)
+        life.now_s += YEARS_S
+        acts, pauses = [], []
+
+        @contextmanager
+        def begin(actor: Actor, now_s: int | None) -> Iterator[Act]:
+            with life.registry() as registry, acting(registry, actor, now_s) as act:
+                acts.append(act)
+                yield act
+
+        with life.registry() as registry:
+            done = pruning.prune_in_parts(registry, begin, pause=pauses.append, now_s=life.now_s)
+            assert (5, 3, 3) == (done.versions, len(acts), len(pauses))
+            rolling_back.roll_back(life.home, 1, registry=registry, now_s=life.now_s, allow_drop=True)
+            assert 0 == pruning.prune_in_parts(registry, begin, now_s=life.now_s).versions
+
     @pytest.mark.parametrize("seed", range(2))
     def test_random_lives_stay_sound(self, tmp_path: Path, seed: int):
         life = make_life(tmp_path / "home", seed)
@@ -217,6 +242,24 @@ class TestVersions:
         compromised = {tag for tag, answer in said.items() if answer.reason is RevocationReason.KEY_COMPROMISE}
         assert compromised <= now.keys()
         life.live(10)
+
+
+def test_a_control_plane_that_is_told_to_prunes_versions_and_publishes(tmp_path: Path):
+    life = Life(Home(tmp_path / "home"), now_s=int(time.time()) - YEARS_S)
+    client = life.client()
+    old, stays = life.key(client), life.key(client)
+    life.revoke(old, reason=RevocationReason.SUPERSEDED)
+    first = life.publish(rebase=True).revision
+    life.close()
+    with RunningControl(life.home, "--keep-versions", "400d", "--metrics", "off"):
+        deadline = time.monotonic() + 20
+        while Store(life.home.store).current() == first and time.monotonic() < deadline:
+            time.sleep(0.05)
+    assert {stays} == {answer.key_id for answer in answers(life.home).values()}
+    with life.registry() as registry, registry.read() as connection:
+        told = [(entry.principal, entry.action) for entry in audit.entries(connection)]
+    assert [("schedule", "versions.prune"), ("schedule", "publication.publish")] == told[-2:]
+    life.close()
 
 
 def test_going_back_brings_no_pruned_version_back(life: Life):

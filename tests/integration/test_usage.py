@@ -326,6 +326,9 @@ def test_what_is_too_old_is_swept_a_part_at_a_time(registry: Registry):
         connection.execute(insert(schema.requests), [
             {"principal": "p", "request_id": str(day), "digest": "", "response": b"", "at": day * DAY_S}
             for day in days])
+        connection.execute(insert(schema.events), [
+            {"sequence": number, "at": day * DAY_S, "kind": "k", "details": "{}"}
+            for number, day in enumerate(days, 1)])
     swept = []
     for _ in range(9):
         with acting(registry, Actor("schedule"), START_S) as act:
@@ -334,12 +337,30 @@ def test_what_is_too_old_is_swept_a_part_at_a_time(registry: Registry):
             break
     assert 4 == len(swept)
     gone = {name: sum(part.rows[name] for part in swept) for name in swept[0].rows}
-    expected = {"usage": 2, "usage_hours": 362, "usage_addresses": 372, "requests": 396, "nodes": 0, "node_gaps": 0}
+    expected = {"usage": 2, "usage_hours": 362, "usage_addresses": 372, "requests": 396, "nodes": 0, "node_gaps": 0,
+                "events": 313}
     assert expected == gone
     assert today - 400 == rows(registry, schema.usage, "day")[0][0]
     assert (today - 30,) == rows(registry, schema.usage_addresses, "day")[0]
     assert 41 == len(rows(registry, schema.usage_hours, "hour"))
     assert 7 == len(rows(registry, schema.requests, "at"))
+    assert 403 - 313 == len(rows(registry, schema.events, "sequence"))
+
+
+def test_the_newest_event_stays_and_numbers_go_on(registry: Registry):
+    def swept(days: int, **options: int) -> list[int]:
+        with acting(registry, Actor("schedule"), START_S + days * DAY_S) as act:
+            sweep(act, **options)
+        return [row[0] for row in rows(registry, schema.events, "sequence")]
+
+    with acting(registry, Actor("schedule"), START_S) as act:
+        for _ in range(3):
+            act.emit("k")
+    assert [1, 2, 3] == swept(1000, events_s=0) == swept(7, events_s=7 * DAY_S)
+    assert [3] == swept(1000)
+    with acting(registry, Actor("schedule"), START_S) as act:
+        act.emit("k")
+        assert act.events[0].sequence == 4
 
 
 # --- At scale --------------------------------------------------------------------------------------------------------

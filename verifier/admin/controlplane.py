@@ -24,6 +24,7 @@ from verifier.control import events, pruning
 from verifier.control.acting import SCHEDULE
 from verifier.control.events import Event
 from verifier.control.nodes import Propagation
+from verifier.control.publishing import publish
 from verifier.control.schedule import Schedule
 from verifier.errors import InvalidInput, Unavailable, VerifierError
 from verifier.registry import queries
@@ -38,6 +39,7 @@ from verifier.store.home import Home
 STOP_LOOK_S = 0.05
 LAST_PUBLICATION_S = 10.0
 BACKOFF_MAX_S = 30.0
+VERSIONS_EACH_S = 86_400.0
 DONE, CUT_OFF = 0, 5  # exit codes
 
 
@@ -70,6 +72,7 @@ class ControlPlane:
         self._stopping = threading.Event()
         self._wake = threading.Event()
         self._pruned_at = time.monotonic()
+        self._versions_pruned_at: float | None = None
         self.metrics = ControlMetrics(self._desk.registry, lambda: self.leads, self._told_to)
         self._bursts = BurstPublisher(self._desk, self.metrics.publication_failed)
         self._compactor = Compactor(self._desk, self.metrics.publication_failed)
@@ -180,7 +183,8 @@ class ControlPlane:
                 return False
             self._schedule = Schedule(
                 self._desk.registry, self._desk.acting, self._desk.peppers, handout=self.settings.handout,
-                rotations_per_turn=self.settings.rotations_per_turn, pause=self._pause,
+                rotations_per_turn=self.settings.rotations_per_turn, events_s=self.settings.keep_events // 1000,
+                pause=self._pause,
             )  # fmt: skip
             self._leadership = leadership
             self._log.info("leading")
@@ -204,6 +208,7 @@ class ControlPlane:
             self._bursts.due()
         self._compactor.look()
         self._prune()
+        self._prune_versions()
 
     def _is_whole(self) -> bool:
         """Tell whether the registry is no older than the store: a restored one must be reconciled before it grows."""
@@ -221,6 +226,24 @@ class ControlPlane:
                 lambda: pruning.prune(desk.home, registry=desk.registry, actor=SCHEDULE)
             )
         self._log.info("pruned", revisions=len(pruned.revisions), files=len(pruned.files), bytes=pruned.bytes)
+
+    def _prune_versions(self) -> None:
+        """Remove versions that ended long ago, once a day; their tokens are unknown from the next publication on."""
+        last, keep_s = self._versions_pruned_at, self.settings.keep_versions // 1000
+        if not keep_s or (last is not None and time.monotonic() - last < VERSIONS_EACH_S) or not self._is_whole():
+            return
+        self._versions_pruned_at = time.monotonic()
+        desk = self._desk
+        pruned = pruning.prune_in_parts(desk.registry, desk.acting, keep_s, self._pause)
+        self._log.info("pruned versions", versions=pruned.versions, keys=pruned.keys)
+        with desk.registry.read() as connection:
+            state = queries.state(connection)
+        # What follows has a new base: better now than with a revocation that somebody waits for.
+        if pruned.versions and state.last_revision and not state.pending_changes:
+            with desk.publisher.alone():
+                desk.publisher.carry_out(
+                    lambda: publish(desk.home, registry=desk.registry, actor=SCHEDULE, held_ok=True, rebase=True)
+                )
 
     def _failed(self, error: Exception) -> None:
         code = error.code if isinstance(error, VerifierError) else "INTERNAL"

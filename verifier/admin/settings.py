@@ -6,12 +6,15 @@ from dataclasses import Field, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from verifier.control.pruning import VERSIONS_OLDER_THAN_MIN_S
 from verifier.control.schedule import ROTATIONS_PER_TURN
+from verifier.control.usage import EVENTS_DAYS
 from verifier.errors import InvalidInput
 from verifier.server.settings import Setting, as_written
 from verifier.server.values import address, duration_ms, number, one_of, tcp_address, yes_no
 
 VARIABLE = "VERIFIER_CONTROL_"
+EVENTS_MIN_MS = 7 * 86_400_000
 
 
 def interval_ms(text: str) -> int:
@@ -19,6 +22,22 @@ def interval_ms(text: str) -> int:
     value_ms = duration_ms(text)
     if not 100 <= value_ms <= 60_000:
         raise ValueError("write 100ms to 60s")
+    return value_ms
+
+
+def versions_ms(text: str) -> int:
+    """Read how long versions are kept after their end."""
+    value_ms = duration_ms(text)
+    if value_ms and value_ms < VERSIONS_OLDER_THAN_MIN_S * 1000:
+        raise ValueError("write 90d or more, or 0")
+    return value_ms
+
+
+def events_ms(text: str) -> int:
+    """Read how long events are kept."""
+    value_ms = duration_ms(text)
+    if value_ms and value_ms < EVENTS_MIN_MS:
+        raise ValueError("write 7d or more, or 0")
     return value_ms
 
 
@@ -48,6 +67,10 @@ class ControlSettings:
         "How often to prune publications, by the defaults of `publications prune`; 0 for never."))
     full_addresses: bool = field(default=False, metadata=as_written(yes_no, "yes|no",
         "Keep whole addresses of those who use watched versions, not only their /24 or /48 network."))
+    keep_versions: int = field(default=0, metadata=as_written(versions_ms, "TIME",
+        "Remove versions that ended this long ago, once a day, such as 400d; 90d at least, 0 to keep them."))
+    keep_events: int = field(default=EVENTS_DAYS * 86_400_000, metadata=as_written(events_ms, "TIME",
+        "How long rows of the table of events are kept; 7d at least, 0 for ever."))
     drain_timeout: int = field(default=20_000, metadata=as_written(duration_ms, "TIME",
         "How long calls in flight may take when stopping."))
     log_format: str = field(default="text", metadata=as_written(one_of("text", "json"), "FORMAT",

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from sqlalchemy import Connection, func, insert, select
+from sqlalchemy import Connection, delete, func, insert, select
 
 from verifier.registry import audit, schema
 
@@ -56,6 +56,25 @@ def announce(happened: Iterable[Event]) -> None:
                 subscriber(event)
             except Exception:
                 _log.exception("a subscriber failed at event %d (%s)", event.sequence, event.kind)
+
+
+def prune(connection: Connection, before_s: int, limit: int) -> int:
+    """Delete the oldest events, inside ``Registry.write()``; the newest one stays, since the next takes its number.
+
+    Args:
+        connection: a transaction that writes.
+        before_s: only those that happened before this second since 1970.
+        limit: no more than so many.
+
+    Returns:
+        How many were deleted.
+    """
+    e = schema.events.c
+    # They are as old as their numbers: so no index is needed, and nothing is read but what goes.
+    oldest = select(e.sequence).order_by(e.sequence).limit(limit)
+    newest = select(func.max(e.sequence)).scalar_subquery()
+    old = delete(schema.events).where(e.sequence.in_(oldest), e.at < before_s, e.sequence < newest)
+    return int(connection.execute(old).rowcount)
 
 
 def append(connection: Connection, event: Event) -> Event:

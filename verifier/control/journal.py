@@ -68,11 +68,13 @@ class Journal:
         for what, about in self._told:
             act.audit(f"{ACTION}.{what}", of=head, **about)
         for what, bits in (("added", self._added), ("revoked", self._revoked)):
-            for spans in _parts(ranges(bits_of(bits)), RANGES_MAX):
-                act.audit(f"{ACTION}.versions", of=head, **{what: spans})
+            for spans in _parts(ranges(bits_of(bytes(bits))), RANGES_MAX):
+                part: dict[str, Any] = {what: spans}
+                act.audit(f"{ACTION}.versions", of=head, **part)
         for what, names in self._names.items():
-            for part in _parts(names, NAMES_AT_ONCE):
-                act.audit(f"{ACTION}.{'replaced' if what == 'replaced' else 'switched_off'}", of=head, **{what: part})
+            for some in _parts(names, NAMES_AT_ONCE):
+                part = {what: some}
+                act.audit(f"{ACTION}.{'replaced' if what == 'replaced' else 'switched_off'}", of=head, **part)
 
     def _tell(self, what: str, **about: Any) -> bool:
         """Note a change for an entry of its own; tell whether it gets one."""

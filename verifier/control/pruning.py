@@ -5,13 +5,14 @@ that the next delta is for. Nodes serve from memory of their own, so a file that
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sqlalchemy import delete, exists, or_, select
+from sqlalchemy import Connection, delete, exists, or_, select
 
-from verifier.control.acting import Act, Actor, acting
+from verifier.control.acting import SCHEDULE, Act, Actor, acting
+from verifier.control.clockwork import PAUSE_S, Begin
 from verifier.control.lifecycle import effective_end
 from verifier.errors import Conflict, InvalidInput, NotFound, UnsoundPublication
 from verifier.registry import bases, queries, schema
@@ -29,6 +30,7 @@ KEEP_FOR_S = 30 * DAY_S
 VERSIONS_OLDER_THAN_S = 400 * DAY_S
 VERSIONS_OLDER_THAN_MIN_S = 90 * DAY_S
 AT_ONCE = 500
+KEYS_AT_ONCE = 2_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +168,38 @@ class PrunedVersions:
     keys: int
 
 
-def prune_versions(act: Act, older_than_s: int = VERSIONS_OLDER_THAN_S) -> PrunedVersions:
+def prune_in_parts(
+    registry: Registry, begin: Begin, older_than_s: int = VERSIONS_OLDER_THAN_S,
+    pause: Callable[[float], None] = time.sleep, now_s: int | None = None,
+) -> PrunedVersions:  # fmt: skip
+    """Remove versions that ended long ago, as :func:`prune_versions`, and let others write in between.
+
+    Does nothing while the store is held after a rollback.
+
+    Args:
+        registry: where.
+        begin: begins an act there.
+        older_than_s: as there.
+        pause: lets others in.
+        now_s: when, in seconds since 1970; the clock's when None.
+    """
+    moment = int(time.time()) if now_s is None else now_s
+    with registry.read() as connection:
+        if queries.state(connection).hold is not None:
+            return PrunedVersions(0, 0)
+        candidates = _candidates(connection, moment - older_than_s)
+    versions = keys = 0
+    for start in range(0, len(candidates), KEYS_AT_ONCE):
+        with begin(SCHEDULE, moment) as act:
+            done = prune_versions(act, older_than_s, candidates[start : start + KEYS_AT_ONCE])
+        versions, keys = versions + done.versions, keys + done.keys
+        pause(PAUSE_S)
+    return PrunedVersions(versions, keys)
+
+
+def prune_versions(
+    act: Act, older_than_s: int = VERSIONS_OLDER_THAN_S, among: Sequence[int] | None = None
+) -> PrunedVersions:
     """Remove versions that ended long ago: the next publication has a new base, in which their tokens are unknown.
 
     Compromised versions stay for ever; so do versions that others name as their successor, and those that differ from
@@ -175,6 +208,7 @@ def prune_versions(act: Act, older_than_s: int = VERSIONS_OLDER_THAN_S) -> Prune
     Args:
         act: who asks, and when.
         older_than_s: how long ago they were revoked or ended, in seconds; at least 90 days.
+        among: ordinals of the keys to look at; None for all that have a version which is over.
 
     Raises:
         InvalidInput: that is less than 90 days (``TOO_YOUNG``).
@@ -188,7 +222,7 @@ def prune_versions(act: Act, older_than_s: int = VERSIONS_OLDER_THAN_S) -> Prune
         )
     cutoff_s = act.now_s - older_than_s
     versions = keys = 0
-    candidates = _candidates(act, cutoff_s)
+    candidates = _candidates(act.connection, cutoff_s) if among is None else among
     for start in range(0, len(candidates), AT_ONCE):
         found = queries.keys_at(act.connection, candidates[start : start + AT_ONCE])
         fixed = _differing(act, [version.ordinal for key in found for version in key.versions])
@@ -233,13 +267,13 @@ def _is_over(key: Key, version: Version, cutoff_s: int) -> bool:
     return bool(ends) and min(ends) <= cutoff_s
 
 
-def _candidates(act: Act, cutoff_s: int) -> list[int]:
+def _candidates(connection: Connection, cutoff_s: int) -> list[int]:
     """Return the ordinals of keys that have a version which is over."""
     v, k = schema.versions.c, schema.keys.c
     ends = [moment <= cutoff_s for moment in (v.revoked_at, v.expires_at, v.retire_at)]
     over = exists().where(v.key_ordinal == k.ordinal, or_(*ends))
     query = select(k.ordinal).where(or_(k.expires_at <= cutoff_s, over)).order_by(k.ordinal)
-    return list(act.connection.scalars(query))
+    return list(connection.scalars(query))
 
 
 def _differing(act: Act, ordinals: Sequence[int]) -> set[int]:

@@ -6,7 +6,7 @@ many, some that list the ordinals of the versions as ranges.
 """
 
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from heapq import nlargest
 from typing import Any
@@ -152,7 +152,7 @@ def revoke_version(
     return Revocation(after, chosen, tuple(changed))
 
 
-def ranges(ordinals: Sequence[int]) -> list[list[int]]:
+def ranges(ordinals: Iterable[int]) -> list[list[int]]:
     """Write ascending ordinals as ranges of first and last."""
     found: list[list[int]] = []
     for ordinal in ordinals:

@@ -57,17 +57,20 @@ class Schedule:
         peppers: returns the secrets that tags are made with.
         handout: folder for the tokens of rotations; None for none, and no rotation.
         rotations_per_turn: most keys rotated in one turn.
+        events_s: how long events are kept, in seconds; 0 for ever.
         pause: sleeps so many seconds, between two transactions.
     """
 
     def __init__(
         self, registry: Registry, begin: Begin, peppers: Callable[[], Sequence[bytes]], *, handout: Path | None = None,
-        rotations_per_turn: int = ROTATIONS_PER_TURN, pause: Callable[[float], None] = time.sleep,
+        rotations_per_turn: int = ROTATIONS_PER_TURN, events_s: int = usage.EVENTS_DAYS * usage.DAY_S,
+        pause: Callable[[float], None] = time.sleep,
     ) -> None:  # fmt: skip
         self._registry = registry
         self._begin = begin
         self._pause = pause
         self._rotations_per_turn = rotations_per_turn
+        self._events_s = events_s
         self._clockwork = Clockwork(registry, begin, pause)
         self._due = DueKeys(registry, begin, peppers, handout, pause)
         self._handover = Handover(registry, peppers, handout)
@@ -102,7 +105,7 @@ class Schedule:
         if now_s < self._swept_at + SWEEP_EACH_S:
             return 0
         with self._begin(SCHEDULE, now_s) as act:
-            swept = usage.sweep(act, SWEEP_ROWS)
+            swept = usage.sweep(act, SWEEP_ROWS, self._events_s)
         if not swept.more:
             self._swept_at = now_s
         self._pause(PAUSE_S)

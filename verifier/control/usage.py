@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import select
 
-from verifier.control import rotation
+from verifier.control import events, rotation
 from verifier.control.acting import Act
 from verifier.control.coverage import Span, advanced, is_repeat, used_s
 from verifier.control.nodes import epoch_text
@@ -27,6 +27,7 @@ USAGE_DAYS = 400
 GAPS_DAYS = 60
 NODES_DAYS = 60
 REQUESTS_DAYS = 7
+EVENTS_DAYS = 90  # unless somebody says otherwise
 SWEEP_ROWS = 50_000
 FIRST_USES_AT_ONCE = 100  # some milliseconds each
 COUNT_MAX = (1 << 63) - 1
@@ -292,8 +293,14 @@ class Swept:
     more: bool
 
 
-def sweep(act: Act, limit: int = SWEEP_ROWS) -> Swept:
-    """Delete what is older than it is kept, at most ``limit`` rows of each table, so that nobody waits for long."""
+def sweep(act: Act, limit: int = SWEEP_ROWS, events_s: int = EVENTS_DAYS * DAY_S) -> Swept:
+    """Delete what is older than it is kept.
+
+    Args:
+        act: whose transaction.
+        limit: at most so many rows of each table, so that nobody waits for long.
+        events_s: how long events are kept, in seconds; 0 for ever.
+    """
     today = act.now_s // DAY_S
     gone = [
         (schema.usage_addresses, "day", today - ADDRESSES_DAYS),
@@ -306,4 +313,6 @@ def sweep(act: Act, limit: int = SWEEP_ROWS) -> Swept:
     rows = {
         table.name: usage.delete_old(act.connection, table, column, before, limit) for table, column, before in gone
     }
+    if events_s:
+        rows["events"] = events.prune(act.connection, act.now_s - events_s, limit)
     return Swept(rows, any(number == limit for number in rows.values()))

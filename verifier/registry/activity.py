@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, and_, case, func, or_, select
+from sqlalchemy import ColumnElement, Connection, and_, case, func, or_, select
 
 from verifier.registry import schema
 
@@ -49,7 +49,8 @@ def count_denied(connection: Connection, ordinals: Sequence[int], ended_by: int 
         ended_by: count those, too, whose end came at this second or before, in seconds since 1970; None: do not.
     """
     v, k = schema.versions.c, schema.keys.c
-    said = [v.revoked_at.is_not(None), v.cut.is_(True), k.enabled.is_(False), schema.clients.c.enabled.is_(False)]
+    off = (k.enabled.is_(False), schema.clients.c.enabled.is_(False))
+    said: list[ColumnElement[bool]] = [v.revoked_at.is_not(None), v.cut.is_(True), *off]
     if ended_by is not None:
         said += [end <= ended_by for end in (v.expires_at, v.retire_at, k.expires_at)]
     whose = schema.versions.join(schema.keys).join(schema.clients)

@@ -4,7 +4,7 @@ import json
 from collections.abc import Collection, Iterator
 from typing import Any
 
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, select
 
 from verifier.registry import queries, schema
 
@@ -28,7 +28,7 @@ def revocations(connection: Connection) -> frozenset[int]:
     return frozenset(ordinal for first, last in spans for ordinal in range(first, last + 1))
 
 
-def _entries(connection: Connection) -> Iterator[Row[Any]]:
+def _entries(connection: Connection) -> Iterator[Any]:
     """Yield the entries of the audit log about changes that no publication holds, the newest first."""
     state = queries.state(connection)
     if not state.pending_changes:
