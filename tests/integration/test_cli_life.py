@@ -13,6 +13,7 @@ import pytest
 from tests.support.cli import Cli, at
 from verifier import tokens
 from verifier.serving.keyring import Keyring
+from verifier.store.signing import SigningKey
 
 
 @pytest.fixture(autouse=True)
@@ -366,6 +367,31 @@ def test_another_signing_key(run: Cli, home: Path, tmp_path: Path):
     assert run("secrets", "trust", tmp_path / "none", ok=False).code == 4
     actions = [entry["action"] for entry in run("audit", "list", "--action", "signing_key", "--json").rows]
     assert actions == ["signing_key.trust", "signing_key.distrust", "signing_key.use", "signing_key.make"]
+
+
+def test_no_signing_key_is_changed_that_the_audit_log_does_not_tell_of(run: Cli, home: Path, tmp_path: Path):
+    created(run, "--publish")
+    old = run("secrets", "list", "--json").json["signing_key"]
+    new = run("secrets", "new-signing-key", "--json").json["key"]
+    public = tmp_path / "public.pem"
+    public.write_bytes(SigningKey.generate().public_pem())
+    before = secret_files(home)
+    elsewhere = at("--store", home, "--registry", f"sqlite:///{tmp_path / 'none.db'}")
+    (home / "secrets" / "signing.next.pem").rename(home / "next.pem")
+    for arguments in (("new-signing-key",), ("trust", public), ("distrust", new)):
+        assert elsewhere("secrets", *arguments, ok=False).code == 4
+        assert secret_files(home) == {name: data for name, data in before.items() if name != "signing.next.pem"}
+    (home / "next.pem").rename(home / "secrets" / "signing.next.pem")
+    assert elsewhere("secrets", "use-signing-key", ok=False).code == 4
+    assert secret_files(home) == before
+    run("secrets", "use-signing-key")
+    run("key", "create", "--client", "acme", "--publish")
+    published = run("audit", "list", "--action", "publication", "--json").rows
+    assert [entry["details"]["signed_by"] for entry in published] == [new, old]
+
+
+def secret_files(home: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in (home / "secrets").glob("*.pem")}
 
 
 def test_a_signing_key_that_is_lost_is_replaced(run: Cli, home: Path):

@@ -1,5 +1,7 @@
 """``verifier secrets``: what must stay secret, by its names."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +12,7 @@ from verifier.cli._progress import progress_bar
 from verifier.cli._seam import only_local
 
 if TYPE_CHECKING:
+    from verifier.control.acting import Act
     from verifier.store.home import Home
     from verifier.store.secrets import Secrets
 
@@ -122,10 +125,11 @@ def new_signing_key(ctx: click.Context, as_json: bool) -> None:
     from verifier.store import signing_keys
 
     home, secrets = _opened(ctx)
-    known = signing_keys.next_path(secrets).exists()
-    key_id = signing_keys.make_next(secrets).key_id
-    if not known:
-        _note(home, "signing_key.make", key=key_id)
+    with _acting(home) as act:
+        known = signing_keys.next_path(secrets).exists()
+        key_id = signing_keys.make_next(secrets).key_id
+        if not known:
+            act.audit("signing_key.make", key=key_id)
     _tell({"key": key_id, "trusted": list(signing_keys.trusted_ids(secrets)), "changed": not known},
           f"the next signing key is {key_id}", as_json=as_json)
     click.echo(NEXT_STEPS, err=True)
@@ -142,9 +146,10 @@ def use_signing_key(ctx: click.Context, as_json: bool) -> None:
     from verifier.store import signing_keys
 
     home, secrets = _opened(ctx)
-    before = _signing_key_id(secrets)
-    after = signing_keys.switch(secrets).key_id
-    _note(home, "signing_key.use", before=before, after=after)
+    with _acting(home) as act:
+        before = _signing_key_id(secrets)
+        after = signing_keys.switch(secrets).key_id
+        act.audit("signing_key.use", before=before, after=after)
     _tell({"key": after, "before": before}, f"publications are signed with {after} from now on", as_json=as_json)
     click.echo(f"publish with --wait, then: verifier secrets distrust {before or 'OLD_KEY_ID'}", err=True)
 
@@ -163,9 +168,10 @@ def trust(ctx: click.Context, file: Path, as_json: bool) -> None:
         pem = file.read_bytes()
     except FileNotFoundError:
         raise NotFound(f"there is no file {file}", code="FILE_NOT_FOUND") from None
-    added = list(signing_keys.trust(secrets, pem))
-    if added:
-        _note(home, "signing_key.trust", keys=added)
+    with _acting(home) as act:
+        added = list(signing_keys.trust(secrets, pem))
+        if added:
+            act.audit("signing_key.trust", keys=added)
     line = f"trusted now: {', '.join(added)}" if added else "nothing was changed: these keys are trusted already"
     _tell({"added": added, "trusted": list(signing_keys.trusted_ids(secrets))}, line, as_json=as_json)
 
@@ -179,8 +185,9 @@ def distrust(ctx: click.Context, key_id: str, as_json: bool) -> None:
     from verifier.store import signing_keys
 
     home, secrets = _opened(ctx)
-    signing_keys.distrust(secrets, key_id)
-    _note(home, "signing_key.distrust", key=key_id)
+    with _acting(home) as act:
+        signing_keys.distrust(secrets, key_id)
+        act.audit("signing_key.distrust", key=key_id)
     _tell({"key": key_id, "trusted": list(signing_keys.trusted_ids(secrets))}, f"{key_id} is not trusted any more",
           as_json=as_json)
     click.echo("bring trusted.pem to every node", err=True)
@@ -198,13 +205,14 @@ def _signing_key_id(secrets: "Secrets") -> str | None:
     return secrets.signing_key().key_id if secrets.signing_path.exists() else None
 
 
-def _note(home: "Home", action: str, **details: Any) -> None:
-    """Write into the audit log what was done to files."""
+@contextmanager
+def _acting(home: "Home") -> "Iterator[Act]":
+    """Begin an act before files are touched: what could not be told in the audit log is not done."""
     from verifier.control.acting import acting
     from verifier.registry.database import open_registry
 
     with open_registry(home) as registry, acting(registry) as act:
-        act.audit(action, **details)
+        yield act
 
 
 def _tell(body: dict[str, Any], line: str, *, as_json: bool) -> None:

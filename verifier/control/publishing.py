@@ -239,7 +239,7 @@ def conclude(work: Work, origin: Origin, draft: Draft, wish: Wish) -> Receipt:
         next_version=draft.state.next_version, base=draft.base, hold=draft.hold,
         held_since=None if draft.hold is None else draft.held_since or manifest.revision,
         drop_newer=draft.hold is not None and draft.drop_newer, action=draft.action, principal=work.actor.principal,
-        request_id=work.actor.request_id, note=work.actor.note, details=_details(manifest, difference),
+        request_id=work.actor.request_id, note=work.actor.note, details=_details(manifest, difference, work.key.key_id),
     )  # fmt: skip
     committed = work.commit(origin, manifest, draft.state.changes, outcome)
     return Receipt(manifest, True, difference, committed.at_ms, committed.audit_id)
@@ -411,13 +411,13 @@ def _overrides(work: Work, origin: Origin, content: Content, outlook: Outlook, w
     return True
 
 
-def _details(manifest: Manifest, difference: Difference) -> dict[str, Any]:
+def _details(manifest: Manifest, difference: Difference, signed_by: str) -> dict[str, Any]:
     """Say in the audit log what was published."""
     return {
         "content_of": manifest.content_of if manifest.held else None, "held": manifest.held or None,
         "records": manifest.records, "base": manifest.base.sha256,
         "delta": manifest.delta.sha256 if manifest.delta else None,
-        "drop_override": manifest.drop_override or None,
+        "drop_override": manifest.drop_override or None, "signed_by": signed_by,
         "difference": {name: number for name, number in difference.counts().items() if number},
     }  # fmt: skip
 
