@@ -30,10 +30,8 @@ end
 local function question(txn)
     local caller = txn.http:req_get_headers()
     local headers = {
-        ["x-forwarded-for"] = { txn.f:src() },
-        ["x-forwarded-method"] = { txn.f:method() },
+        ["x-real-ip"] = { txn.f:src() },
         ["x-forwarded-uri"] = { txn.f:url() },
-        ["x-forwarded-host"] = values(caller["host"]),
     }
     for _, name in ipairs(PASSED_ON) do
         if caller[name] then headers[name] = values(caller[name]) end

@@ -54,7 +54,7 @@ class Application:
 
 def _http(port):
     from verifier.server.settings import Settings
-    return ["--http-listen", f"127.0.0.1:{port}"] if hasattr(Settings(), "http_listen") else []
+    return ["--http-listen", f"127.0.0.1:{port}", "--http-address-header", "x-real-ip"] if hasattr(Settings(), "http_listen") else []
 
 
 class Stage:
