@@ -43,16 +43,24 @@ cdef bint has_scheme(const place_t* place, const text_t* value) noexcept nogil:
     return value.length == place.scheme.length or is_blank(value.at[place.scheme.length])
 
 
-cdef bint some_has_scheme(const place_t* place, const text_t* value) noexcept nogil:
-    """Tell whether one of several values, parted by commas, begins with the scheme."""
+cdef text_t key_in(const place_t* place, const uint8_t* at, size_t length) noexcept nogil:
+    """The key in a header's value; empty when there is none."""
+    cdef text_t text = trimmed(at, length)
+    if place.kind == HEADER_SCHEME:
+        if has_scheme(place, &text):
+            return trimmed(text.at + place.scheme.length, text.length - place.scheme.length)
+        text.length = 0
+    return text
+
+
+cdef bint some_key_in(const place_t* place, const text_t* value) noexcept nogil:
+    """Tell whether one of several values, parted by commas, holds a key."""
     cdef const uint8_t* at = value.at
     cdef const uint8_t* end = value.at + value.length
     cdef const uint8_t* comma
-    cdef text_t one
     while True:
         comma = <const uint8_t*>memchr(at, c',', end - at)
-        one = trimmed(at, (end if comma == NULL else comma) - at)
-        if has_scheme(place, &one):
+        if key_in(place, at, (end if comma == NULL else comma) - at).length:
             return True
         if comma == NULL:
             return False
@@ -90,19 +98,18 @@ cdef void take_header(asked_t* asked, int number, const uint8_t* value, size_t l
     """Look at a header that is a place: the key in it, or the first of several, which then count as repeated."""
     cdef const place_t* place = &asked.authz.places[number]
     cdef uint32_t bit = <uint32_t>1 << number
-    cdef text_t key = trimmed(value, length)
-    cdef bint several = key.length and memchr(key.at, c',', key.length) != NULL
+    cdef text_t key
     if asked.seen & bit:
         asked.repeated |= bit
     asked.seen |= bit
-    if several:
+    key.at = value
+    key.length = length
+    if length and memchr(value, c',', length) != NULL:
         asked.repeated |= bit
-        if place.kind == HEADER_SCHEME and not some_has_scheme(place, &key):
-            return
-    elif place.kind == HEADER_SCHEME:
-        if not has_scheme(place, &key):
-            return
-        key = trimmed(key.at + place.scheme.length, key.length - place.scheme.length)
+        if some_key_in(place, &key):
+            take_key(asked, number, &key)
+        return
+    key = key_in(place, value, length)
     if key.length:
         take_key(asked, number, &key)
 

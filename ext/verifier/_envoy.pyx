@@ -92,17 +92,21 @@ cdef inline bint next_field(cursor_t* cursor, uint32_t* number, uint32_t* wire_t
 
 cdef bint read_header(asked_t* asked, cursor_t entry, bint raw) noexcept nogil:
     """An entry of `headers`, or a HeaderValue of `header_map`, whose value may stand in raw_value (3)."""
-    cdef cursor_t content, name, value
+    cdef cursor_t content, name, value, raw_value
     cdef uint32_t number, wire_type
     cdef bint sound = True
-    name.at = name.end = value.at = value.end = entry.end
+    name.at = name.end = value.at = value.end = raw_value.at = raw_value.end = entry.end
     while next_field(&entry, &number, &wire_type, &content, &sound):
         if wire_type != BYTES:
             continue
         if number == 1:
             name = content
-        elif number == 2 or (raw and number == 3 and content.at != content.end):
+        elif number == 2:
             value = content
+        elif number == 3 and raw:
+            raw_value = content
+    if raw_value.at != raw_value.end:
+        value = raw_value
     if sound:
         authz_ask_header(asked, name.at, name.end - name.at, value.at, value.end - value.at)
     return sound
