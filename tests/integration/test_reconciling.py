@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import select, update
 
 from tests.support.life import Answer, Life, answers, make_life
-from verifier.control import auditing, clients, issuing, journal, keys, reinstating, rekeying
+from verifier.control import auditing, clients, issuing, journal, keys, records, reinstating, rekeying
 from verifier.control.adopting import Adoption
 from verifier.control.founding import found
 from verifier.control.reconciling import reconcile
@@ -35,10 +35,16 @@ def all_keys(life: Life) -> Iterator[Key]:
 
 
 def check_sound(life: Life) -> None:
-    """Every key has one label, and supersessions name versions that are there (I7, I8); the audit log is whole."""
+    """Every key has one label, and supersessions name versions that are there (I7, I8); the audit log is whole.
+
+    What would be published of a version is what the registry says of it.
+    """
     with life.registry() as registry, registry.read() as connection:
         assert [] == auditing.check(connection).problems
+        stored = dict(connection.execute(select(schema.versions.c.ordinal, schema.versions.c.record)).all())
     for key in all_keys(life):
+        for version in key.versions:
+            assert records.encoded(key, version) == stored[version.ordinal], (key, version)
         numbers = [version.number for version in key.versions]
         assert len(numbers) == len(set(numbers)) > 0, key
         assert 1 == sum(version.superseded_at is None for version in key.versions), key
@@ -156,6 +162,23 @@ def test_of_very_many_all_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPat
                          if entry.action.endswith("switched_off")]
     assert life.do(reinstating.reinstate, head.audit_id).count == 7
     life.close()
+
+
+def test_what_a_held_publication_tells_of_ends_is_published_again_as_it_was_taken_over(tmp_path: Path):
+    life = make_life(tmp_path / "home")
+    restore = life.back_up()
+    life.publish()
+    with life.registry() as registry:
+        roll_back(life.home, 1, registry=registry, now_s=life.now_s)
+    life.key(life.client(), expires_at=life.now_s + 90_000, key_expires_at=life.now_s + 3600)
+    life.publish()
+    said = answers(life.home)
+    for _ in range(2):
+        restore()
+        reconcile(life.home, now_s=life.now_s)
+        check_sound(life)
+        assert life.publish().changed
+        assert said == answers(life.home)
 
 
 def test_a_repeat_changes_nothing(tmp_path: Path):

@@ -234,8 +234,8 @@ class Adoption:
                 added.append({**facts, "key_ordinal": place[0], "record": stored})
             # A lone version whose client keeps its ordinal: its record stays as it was published, byte for byte.
             alone = record.version == 1 and record.superseded_at is None and not record.watch
-            same_client = clients[record.client_id] == record.client_ordinal
-            if not (alone and same_client and record.key_id in new) or self._policies:
+            unchanged = clients[record.client_id] == record.client_ordinal and version.expires_at == record.own_end
+            if not (alone and unchanged and record.key_id in new) or self._policies:
                 self._touch(place[0])
             self.journal.version_added(record.key_id, record.version, version.ordinal, version.reason)
         bulk.insert_versions(self._connection, plain)
