@@ -131,13 +131,15 @@ def test_people_are_told_of_a_repeat(run: Cli):
 
 
 def test_waiting_for_nobody_is_said(run: Cli):
-    run("key", "create", "--client", "acme")
+    key_id = run("key", "create", "--client", "acme", "--json").json["key_id"]
     done = run("publish", "--wait")
     assert "no node reports, so none was waited for" in done.err
     told = run("publish", "--wait", "--json").json
     assert (told["nodes"]["expected"], len(told["warnings"])) == (0, 1)
     assert "no node" not in run("publish").err
     assert "no node" not in run("publish", "--wait", "--dry-run").err
+    emergency = run("revoke", "--key", key_id, "--reason", "superseded", "--expect", "1")
+    assert "no node reports" in emergency.err, "it waits by itself"
 
 
 def test_a_wrong_node_is_named_by_its_option(run: Cli):

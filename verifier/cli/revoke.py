@@ -68,7 +68,8 @@ def command(
             expect = preview.count
             click.echo(f"should it be interrupted, repeat it with its request id and --expect {expect}", err=True)
         request.expected_count = expect
-        request.options.CopyFrom(_emergency(wish).options(at))
+        wish = _emergency(wish)
+        request.options.CopyFrom(wish.options(at))
         if not at.remote:  # where it is told anyway
             tell_id(request.options)
         done = at.change(at.admin.lifecycle.Revoke, request)
