@@ -3,12 +3,15 @@
 import json
 import logging
 import posixpath
+import subprocess
+import sys
 from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from verifier import client
 from verifier._answer import Answer
 from verifier.client import Access, AsyncVerifierClient, Route, VerifierClient, caller
 from verifier.client._decision import PUBLIC, Decision, decide
@@ -159,7 +162,7 @@ def test_no_spelling_of_a_path_gets_around_its_scopes(parts: list[str]):
     {"scopes": "read"}, {"scopes": ["a b"]}, {"exempt": "/x"}, {"exempt": ["x"]}, {"exempt": ["/a*"]},
     {"exempt": ["/*/a"]}, {"trusted_proxies": ["10.0.0.1/8"]}, {"trusted_proxies": ["nonsense"]},
     {"disclose": "everything"}, {"on_unavailable": "ignore"}, {"realm": 'a"b'}, {"realm": "a\nb"}, {"realm": "é"},
-    {"places": "x-api-key"},
+    {"realm": ""}, {"places": "x-api-key"},
 ])
 def test_settings_that_mean_nothing_are_refused(settings: dict[str, object]):
     with pytest.raises(InvalidInput):
@@ -323,11 +326,24 @@ def test_other_exceptions_are_nobody_s_verdict():
 def test_a_verifier_of_the_wrong_kind_is_refused():
     with pytest.raises(InvalidInput):
         Guard(AsyncVerifierClient("127.0.0.1:1"))  # type: ignore[arg-type]
-    with VerifierClient("127.0.0.1:1") as client, pytest.raises(InvalidInput):
-        AsyncGuard(client)
+    with VerifierClient("127.0.0.1:1") as waiting, pytest.raises(InvalidInput):
+        AsyncGuard(waiting)
 
 
 def test_there_is_no_caller_outside_of_a_request():
     with pytest.raises(NotAuthenticated):
         caller()
     assert Decision(False, 401, "missing_key", None, None) == MISSING_KEY
+
+
+def test_a_keyring_in_process_does_without_grpcio():
+    code = """
+import sys
+import verifier.client.asgi, verifier.client.wsgi, verifier.client.starlette, verifier.serving.keyring
+assert "grpc" not in sys.modules
+from verifier.client import *
+assert "grpc" in sys.modules and VerifierClient.waits
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+    missing = [name for name in client.__all__ if not hasattr(client, name)]
+    assert [] == missing

@@ -34,7 +34,12 @@ class VerifierClient:
 
     Raises:
         InvalidInput: a target that is none.
+
+    Attributes:
+        waits: calls wait for the network, so they have no place in an event loop.
     """
+
+    waits = True
 
     def __init__(
         self,

@@ -56,8 +56,7 @@ class VerifierMiddleware:
         guard = self._guard
         scopes = guard.routing.scopes(scope["path"], scope.get("method", "GET"))
         if scopes is None:
-            kept = [pair for pair in scope["headers"] if not is_identity(pair[0])]
-            await self._app({**scope, "headers": kept}, receive, send)
+            await self._app({**scope, "headers": _kept(scope["headers"], None)}, receive, send)
             return
         presented = guard.places.find(scope["headers"], scope.get("query_string", b""))
         decision = await guard.judge(presented, scopes, self._address(scope))
@@ -74,7 +73,7 @@ class VerifierMiddleware:
             send = _announcing(send, answer, self._guard.access.deprecation)
         inner = {
             **scope,
-            "headers": self._kept(scope["headers"]),
+            "headers": _kept(scope["headers"], presented.place),
             "query_string": self._guard.places.stripped_query(scope.get("query_string", b"")),
             NAME: decision,
         }
@@ -93,15 +92,6 @@ class VerifierMiddleware:
             forwarded = [value for name, value in scope["headers"] if name == b"x-forwarded-for"]
         return self._guard.addresses.client(client[0] if client else None, forwarded)
 
-    def _kept(self, headers: Iterable[tuple[bytes, bytes]]) -> RawHeaders:
-        places = self._guard.places.headers
-        return [
-            (name, value)
-            for name, value in headers
-            if not is_identity(name)
-            and not (name in places and any(place.read(value) is not None for place in places[name]))
-        ]
-
     async def _refuse(
         self, decision: Decision, place: Place | None, scopes: tuple[str, ...], scope: Scope, send: Send
     ) -> None:
@@ -119,6 +109,12 @@ class VerifierMiddleware:
         raw = [(name.encode(), value.encode()) for name, value in headers]
         await send({"type": f"{kind}.start", "status": decision.http_status, "headers": raw})
         await send({"type": f"{kind}.body", "body": body})
+
+
+def _kept(headers: Iterable[tuple[bytes, bytes]], place: Place | None) -> RawHeaders:
+    """Return the headers without the one that held the key, and without those that claim an identity."""
+    held = b"" if place is None or place.in_query else place.name
+    return [pair for pair in headers if pair[0] != held and not (pair[0].startswith(b"x") and is_identity(pair[0]))]
 
 
 def _announcing(send: Send, answer: Answer, standard: bool) -> Send:

@@ -53,28 +53,27 @@ class VerifierMiddleware:
         query = environ.get("QUERY_STRING", "").encode("latin-1")
         presented = guard.places.find(self._headers(environ), query)
         decision = guard.judge(presented, scopes, self._address(environ))
-        if not decision.allowed:
+        if not decision.allowed or presented.place is None:
             return self._refuse(decision, presented.place, scopes, environ, start_response)
-        self._strip(environ, query)
+        self._strip(environ, query, presented.place)
         if decision.answer is not None and is_retiring(decision):
             start_response = _announcing(start_response, decision.answer, guard.access.deprecation)
-        return _within(decision, self._app, {**environ, NAME: decision}, start_response)
+        environ[NAME] = decision
+        return _within(decision, self._app, environ, start_response)
 
     def _headers(self, environ: "WSGIEnvironment") -> Iterator[tuple[bytes, bytes]]:
         for variable, name in self._variables.items():
             if variable in environ:
                 yield name, environ[variable].encode("latin-1")
 
-    def _strip(self, environ: "WSGIEnvironment", query: bytes) -> None:
+    def _strip(self, environ: "WSGIEnvironment", query: bytes, place: Place) -> None:
         """Take the key out of a request that was let pass."""
-        for name, value in list(self._headers(environ)):
-            if any(place.read(value) is not None for place in self._guard.places.headers[name]):
-                del environ[_variable(name)]
-        stripped = self._guard.places.stripped_query(query)
-        if stripped != query:
-            environ["QUERY_STRING"] = stripped.decode("latin-1")
-            for raw in ("REQUEST_URI", "RAW_URI"):  # what servers add holds the query, too
-                environ.pop(raw, None)
+        if not place.in_query:
+            del environ[_variable(place.name)]
+            return
+        environ["QUERY_STRING"] = self._guard.places.stripped_query(query).decode("latin-1")
+        for raw in ("REQUEST_URI", "RAW_URI"):  # what servers add holds the query, too
+            environ.pop(raw, None)
 
     def _address(self, environ: "WSGIEnvironment") -> str | None:
         forwarded = []

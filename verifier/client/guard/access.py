@@ -1,5 +1,6 @@
 """How a service is guarded: where keys are looked for, what they must hold, and what callers are told."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import ip_network
@@ -10,6 +11,7 @@ from verifier.errors import InvalidInput
 from verifier.keyring.records import check_scopes
 
 Disclosure = Literal["full", "minimal"]
+_REALM = re.compile(r"[\x20\x21\x23-\x5B\x5D-\x7E]{1,128}")
 DEFAULT_PLACES: Final = ("authorization: Bearer", "x-api-key")
 
 
@@ -83,8 +85,8 @@ class Access:
         checked_policy(self.on_unavailable)
         if self.disclose not in ("full", "minimal"):
             raise InvalidInput(f"disclose is {self.disclose!r}; it can be 'full' or 'minimal'")
-        if not self.realm.isascii() or not self.realm.isprintable() or set(self.realm) & set('"\\'):
-            raise InvalidInput("the realm is printable ASCII without quotes and backslashes")
+        if _REALM.fullmatch(self.realm) is None:
+            raise InvalidInput("the realm is 1 to 128 printable ASCII characters without quotes and backslashes")
 
 
 def checked_path(path: str) -> str:

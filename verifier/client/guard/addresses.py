@@ -28,9 +28,11 @@ class Addresses:
             peer: the other end of the connection: an address, or None for a Unix socket.
             forwarded: the values of ``X-Forwarded-For``, in order.
         """
+        if not forwarded:
+            return _text(peer)
         address = _address(peer)
-        if not forwarded or not self._trusts(peer, address):
-            return None if address is None else str(address)
+        if not self._trusts(peer, address):
+            return _text(peer)
         for entry in reversed(b",".join(forwarded).split(b",")):
             address = _address(_without_port(entry.decode("ascii", "replace").strip()))
             if address is None or not self._within(address):
@@ -51,6 +53,12 @@ def _address(text: str | None) -> IPv4Address | IPv6Address | None:
     except ValueError:
         return None
     return (address.ipv4_mapped or address) if isinstance(address, IPv6Address) else address
+
+
+@lru_cache(maxsize=4096)
+def _text(peer: str | None) -> str | None:
+    address = _address(peer)
+    return None if address is None else str(address)
 
 
 def _without_port(entry: str) -> str:

@@ -99,10 +99,8 @@ class AsyncGuard(_Rules):
 
     def __init__(self, verifier: Verifies | VerifiesAsync, access: Access | None = None) -> None:
         super().__init__(access or Access())
-        from verifier.client._sync import VerifierClient
-
-        if isinstance(verifier, VerifierClient):
-            raise InvalidInput("VerifierClient would block the event loop", hint="use AsyncVerifierClient")
+        if getattr(verifier, "waits", False):
+            raise InvalidInput("this verifier would block the event loop", hint="use AsyncVerifierClient")
         self._verifier = verifier
 
     async def judge(self, presented: Presented, scopes: Sequence[str], address: str | None) -> Decision:
