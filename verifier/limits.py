@@ -28,8 +28,12 @@ class Limits:
     """Most fields in a block of request headers."""
     held_bytes_max: int = 768 * 1024
     """Most that one connection may make the server hold: unfinished requests and answers that it does not take."""
+    head_bytes_max: int = 64 * 1024
+    """Largest head of a plain HTTP request, which brings what its caller sent to the gateway."""
+    head_fields_max: int = 128
+    """Most fields in it; never more than 256."""
     preface_ms: int = 5_000
-    """Time until the client's preface and SETTINGS must have arrived."""
+    """Time until the client's preface and SETTINGS must have arrived, or each of its requests in HTTP/1.1."""
     idle_ms: int = 0
     """Connections on which nothing arrived for this long are asked to reconnect."""
     age_ms: int = 0

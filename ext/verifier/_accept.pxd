@@ -14,6 +14,7 @@ ctypedef struct listener_t:
     int kind                   # KIND_LISTENER: what an epoll event points to
     int fd
     bint is_tcp
+    bint detects               # the first bytes tell HTTP/1.1 from HTTP/2
 
 ctypedef struct peer_t:
     mailbox_t* mailbox

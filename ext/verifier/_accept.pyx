@@ -71,7 +71,7 @@ cdef int64_t load_of(const peer_t* peer) noexcept nogil:
     return peer.mailbox.sent - load_i64(&peer.connections.closed)
 
 
-cdef void place(acceptor_t* acceptor, int fd) noexcept nogil:
+cdef void place(acceptor_t* acceptor, int fd, bint detects) noexcept nogil:
     """Give a connection to the loop with the fewest."""
     cdef int64_t least = acceptor.connections.count, total = least, load
     cdef int chosen = -1, i
@@ -84,10 +84,10 @@ cdef void place(acceptor_t* acceptor, int fd) noexcept nogil:
     if total >= acceptor.service.limits.connections_max:
         close(fd)
         acceptor.service.transport.reasons[REFUSED_LIMIT] += 1
-    elif chosen >= 0 and mailbox_put(acceptor.peers[chosen].mailbox, fd):
+    elif chosen >= 0 and mailbox_put(acceptor.peers[chosen].mailbox, fd, detects):
         acceptor.service.transport.handed += 1
     else:
-        connection_open(acceptor.connections, fd, plain_transport(), NULL)
+        connection_open(acceptor.connections, fd, detects, plain_transport(), NULL)
 
 
 cdef bint accept_one(acceptor_t* acceptor, const listener_t* listener) noexcept nogil:
@@ -106,7 +106,7 @@ cdef bint accept_one(acceptor_t* acceptor, const listener_t* listener) noexcept 
     acceptor.service.transport.accepted += 1
     if listener.is_tcp:
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one))
-    place(acceptor, fd)
+    place(acceptor, fd, listener.detects)
     return True
 
 

@@ -6,7 +6,7 @@ from libc.stdint cimport uint8_t
 from verifier._transport cimport call_t, pending_t, refusal_t, reply_t, service_t
 
 # Takes one header field. False: the block is so large that the stream must be reset.
-cdef bint call_header(service_t* service, call_t* call, const uint8_t* name, size_t name_length,
+cdef bint call_header(service_t* service, call_t* call, size_t* held, const uint8_t* name, size_t name_length,
                       const uint8_t* value, size_t value_length) noexcept nogil
 # The header block is complete: decides what can be decided from it.
 cdef void call_begin(call_t* call) noexcept nogil

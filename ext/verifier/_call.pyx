@@ -11,11 +11,14 @@ that is announced too large, or compressed, is answered at once.
 from libc.stdint cimport int64_t, uint32_t
 from libc.string cimport memcmp, memcpy
 
+from verifier._head cimport HTTP_FIELDS_TOO_LARGE, HTTP_TOO_LARGE
 from verifier._memory cimport pool_give, pool_resize
+from verifier._plain_call cimport plain_drop, plain_is_for, plain_keep
 from verifier._service cimport (
     GRPC_INVALID_ARGUMENT, GRPC_OK, GRPC_RESOURCE_EXHAUSTED, GRPC_UNIMPLEMENTED, METHOD_OTHER, STATUSES,
 )
 from verifier._transport cimport route_t
+from verifier._web cimport WEB_BODY_BYTES_MAX
 
 cdef enum:
     PREFIX_BYTES = 5
@@ -24,9 +27,11 @@ cdef enum:
     BUFFER_BYTES = 448         # at first: one class of the pool
     DISCARDED_BYTES_MAX = 65536    # of the body of a call that its headers have doomed
     NS_PER_S = 1000000000
+    PSEUDO_FIELDS = 4
+    HTTP_UNAVAILABLE = 503
 
 cdef refusal_t NOT_POST, NOT_GRPC, HEADERS_TOO_LARGE, UNKNOWN_METHOD, BAD_TIMEOUT, COMPRESSED, TOO_LARGE, BAD_FLAG
-cdef refusal_t NO_MESSAGE, CUT_SHORT, TWO_MESSAGES, NO_ROOM, NOT_TAKEN
+cdef refusal_t REFUSED_PLAIN, NO_MESSAGE, CUT_SHORT, TWO_MESSAGES, NO_ROOM, NOT_TAKEN
 
 
 cdef void define(refusal_t* refusal, int status, const char* message) noexcept nogil:
@@ -41,6 +46,7 @@ cdef void define_all() noexcept nogil:
     define(&NOT_POST, GRPC_UNIMPLEMENTED, b"")
     NOT_POST.http_status = b"405"
     NOT_POST.says_post = True
+    define(&REFUSED_PLAIN, GRPC_UNIMPLEMENTED, b"")    # call.plain_refusal says more
     define(&NOT_GRPC, GRPC_UNIMPLEMENTED, b"")
     NOT_GRPC.http_status = b"415"
     define(&HEADERS_TOO_LARGE, GRPC_RESOURCE_EXHAUSTED, b"the request headers are too large")
@@ -117,10 +123,44 @@ cdef void take_timeout(service_t* service, call_t* call, const uint8_t* value, s
     call.deadline_ns = service.now_ns + timeout
 
 
-cdef bint call_header(service_t* service, call_t* call, const uint8_t* name, size_t name_length,
+cdef void refuse_plain(call_t* call, int status) noexcept nogil:
+    call.refusal = &REFUSED_PLAIN
+    call.plain_refusal = status
+
+
+cdef bint plain_header(service_t* service, call_t* call, size_t* held, const uint8_t* name, size_t name_length,
+                       const uint8_t* value, size_t value_length) noexcept nogil:
+    """Take a header field of a plain request, or a trailer, which says nothing."""
+    if (call.header_bytes > service.limits.head_bytes_max + FIELD_BYTES * call.header_fields
+            or call.header_fields > <uint32_t>service.limits.head_fields_max + PSEUDO_FIELDS):
+        refuse_plain(call, HTTP_FIELDS_TOO_LARGE)
+        return (call.header_bytes <= HARD_FACTOR * service.limits.head_bytes_max
+                and call.header_fields <= HARD_FACTOR * <uint32_t>service.limits.head_fields_max)
+    if not call.begun and call.refusal == NULL and name[0] != c':' and not plain_keep(
+            service, call, held, name, name_length, value, value_length):
+        refuse_plain(call, HTTP_UNAVAILABLE)
+    return True
+
+
+cdef void take_path(service_t* service, call_t* call, size_t* held, const uint8_t* path, size_t length) noexcept nogil:
+    call.route = find_route(service, path, length)
+    call.is_plain = call.route == NULL and plain_is_for(path, length)
+    if call.is_plain and not plain_keep(service, call, held, <const uint8_t*>b":path", 5, path, length):
+        refuse_plain(call, HTTP_UNAVAILABLE)
+
+
+cdef void take_verb(call_t* call, const uint8_t* verb, size_t length) noexcept nogil:
+    call.is_post = same(verb, length, b"POST", 4)
+    call.verb_length = length if length < sizeof(call.verb) else sizeof(call.verb)
+    memcpy(call.verb, verb, call.verb_length)
+
+
+cdef bint call_header(service_t* service, call_t* call, size_t* held, const uint8_t* name, size_t name_length,
                       const uint8_t* value, size_t value_length) noexcept nogil:
     call.header_fields += 1
     call.header_bytes += <uint32_t>(name_length + value_length + FIELD_BYTES)
+    if call.is_plain:
+        return plain_header(service, call, held, name, name_length, value, value_length)
     if call.header_bytes > service.limits.header_bytes_max or call.header_fields > service.limits.header_fields_max:
         call.refusal = &HEADERS_TOO_LARGE
         return (call.header_bytes <= HARD_FACTOR * service.limits.header_bytes_max
@@ -128,9 +168,9 @@ cdef bint call_header(service_t* service, call_t* call, const uint8_t* name, siz
     if call.begun:
         return True                    # a trailer says nothing of the call, but counts
     if name_length == 5 and memcmp(name, b":path", 5) == 0:
-        call.route = find_route(service, value, value_length)
+        take_path(service, call, held, value, value_length)
     elif name_length == 7 and memcmp(name, b":method", 7) == 0:
-        call.is_post = same(value, value_length, b"POST", 4)
+        take_verb(call, value, value_length)
     elif name_length == 12:
         if memcmp(name, b"content-type", 12) == 0:
             call.is_grpc = is_grpc(value, value_length)
@@ -141,6 +181,9 @@ cdef bint call_header(service_t* service, call_t* call, const uint8_t* name, siz
 
 cdef void call_begin(call_t* call) noexcept nogil:
     call.begun = True
+    if call.is_plain:
+        call.message_length = WEB_BODY_BYTES_MAX
+        return
     if call.refusal == &HEADERS_TOO_LARGE:
         return
     if not call.is_post:
@@ -202,12 +245,27 @@ cdef bint make_room(service_t* service, call_t* call, size_t* held, size_t neede
     return True
 
 
+cdef void plain_data(service_t* service, call_t* call, size_t* held, const uint8_t* data, size_t length) noexcept nogil:
+    if length > call.message_length - call.received:
+        refuse_plain(call, HTTP_TOO_LARGE)
+        call.reset_when_answered = True
+    elif length and make_room(service, call, held, call.received + length):
+        memcpy(call.buffer + call.received, data, length)
+        call.received += length
+    elif length:
+        refuse_plain(call, HTTP_UNAVAILABLE)
+        call.reset_when_answered = True
+
+
 cdef void call_data(service_t* service, call_t* call, size_t* held, const uint8_t* data, size_t length) noexcept nogil:
     cdef size_t count
     if call.refusal != NULL:
         call.received += length
         if call.received > DISCARDED_BYTES_MAX:
             call.reset_when_answered = True
+        return
+    if call.is_plain:
+        plain_data(service, call, held, data, length)
         return
     if call.prefix_length < PREFIX_BYTES:
         count = take_prefix(call, data, length)
@@ -313,3 +371,4 @@ cdef void call_drop_request(service_t* service, call_t* call, size_t* held) noex
         held[0] -= call.capacity
         call.buffer = NULL
         call.capacity = 0
+    plain_drop(service, call, held)

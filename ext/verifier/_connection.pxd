@@ -43,8 +43,8 @@ ctypedef struct connections_t:
     uint64_t random
     bint leaving               # all are asked to go, and so is each new one
 
-# Takes a connected, non-blocking socket.
-cdef void connection_open(connections_t* all, int fd, const transport_t* transport, void* state) noexcept nogil
+# Takes a connected, non-blocking socket. `detects`: it may speak HTTP/1.1, too.
+cdef void connection_open(connections_t* all, int fd, bint detects, const transport_t* transport, void* state) noexcept nogil
 cdef void connection_event(connections_t* all, connection_t* connection, uint32_t events) noexcept nogil
 # Timers; once a second, or more often while leaving.
 cdef void connections_tick(connections_t* all, int64_t elapsed_ms) noexcept nogil

@@ -43,13 +43,14 @@ cdef int64_t jittered(connections_t* all, int64_t time_ms) noexcept nogil:
     return time_ms if tenth == 0 else time_ms - tenth + <int64_t>(next_random(all) % <uint64_t>(2 * tenth))
 
 
-cdef void connection_open(connections_t* all, int fd, const transport_t* transport, void* state) noexcept nogil:
+cdef void connection_open(connections_t* all, int fd, bint detects, const transport_t* transport,
+                          void* state) noexcept nogil:
     cdef service_t* service = all.service
     cdef epoll_event event
     cdef connection_t* connection = <connection_t*>pool_take(&service.pool, sizeof(connection_t))
     if connection != NULL:
         memset(connection, 0, sizeof(connection_t))
-        connection.session = session_open(service)
+        connection.session = session_open(service, detects)
     if connection == NULL or connection.session == NULL:
         pool_give(&service.pool, connection)
         transport.release(state)
@@ -252,6 +253,9 @@ cdef int overdue(connections_t* all, connection_t* connection) noexcept nogil:
         return reason_of(connection) + 1 if now_ms - connection.leave_ms >= LINGER_MS else 0
     if (not connection.session.ready and all.service.limits.preface_ms > 0
             and now_ms - connection.opened_ms >= all.service.limits.preface_ms):
+        return CLOSED_PREFACE + 1
+    if (connection.session.waiting_ms and all.service.limits.preface_ms > 0
+            and now_ms - connection.session.waiting_ms >= all.service.limits.preface_ms):
         return CLOSED_PREFACE + 1
     if is_stalled(all, connection):
         return CLOSED_STALL + 1

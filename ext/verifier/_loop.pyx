@@ -9,9 +9,10 @@ import signal
 import socket
 
 from libc.stdint cimport int64_t, uint64_t
+from libc.string cimport memcpy
 
 from verifier._accept cimport LISTENERS_MAX, PEERS_MAX
-from verifier._authz cimport Authz
+from verifier._authz cimport NAME_BYTES_MAX, Authz, text_t
 from verifier._connection cimport KIND_LISTENER
 from verifier._mailbox cimport mailbox_wake
 from verifier._methods cimport add_echo, add_gateways, add_service
@@ -39,6 +40,7 @@ cdef class Loop:
         spin_us: microseconds to go on looking for work before sleeping; 0 sleeps at once.
         methods: "service" serves Verify, VerifyBatch and health; "echo" adds a method for tests and measurements.
         authz: how gateways are answered; None: they are not.
+        address_header: of a gateway's plain HTTP request, which says who connected to it; empty for none.
 
     Raises:
         OSError: no descriptors for epoll or eventfd.
@@ -61,7 +63,8 @@ cdef class Loop:
         if self.loop == NULL:
             raise MemoryError
 
-    def __init__(self, limits=None, int index=0, int64_t spin_us=0, str methods="service", Authz authz=None):
+    def __init__(self, limits=None, int index=0, int64_t spin_us=0, str methods="service", Authz authz=None,
+                 str address_header=""):
         if self.limits is not None:
             raise RuntimeError("a loop is set up once")
         if methods not in ("service", "echo"):
@@ -77,6 +80,7 @@ cdef class Loop:
         if authz is not None:
             self.loop.service.turn.authz = &authz.authz
             add_gateways(&self.loop.service.routes, self.limits.message_bytes_max)
+        self._name_address_header(address_header.lower().encode("ascii"))
         if methods == "echo":
             add_echo(&self.loop.service.routes, self.limits.message_bytes_max)
         if not loop_open(self.loop):
@@ -94,6 +98,8 @@ cdef class Loop:
         target.header_bytes_max = limits.header_bytes_max
         target.header_fields_max = limits.header_fields_max
         target.held_bytes_max = limits.held_bytes_max
+        target.head_bytes_max = limits.head_bytes_max
+        target.head_fields_max = limits.head_fields_max
         target.preface_ms = limits.preface_ms
         target.idle_ms = limits.idle_ms
         target.age_ms = limits.age_ms
@@ -104,8 +110,20 @@ cdef class Loop:
         target.control_burst = limits.control_burst
         target.control_per_s = limits.control_per_s
 
-    def add_listener(self, int fd):
+    def _name_address_header(self, bytes name):
+        cdef text_t* target = &self.loop.service.address_header
+        if len(name) > NAME_BYTES_MAX:
+            raise ValueError(f"a header's name of more than {NAME_BYTES_MAX} bytes")
+        memcpy(self.loop.service.address_header_bytes, <const char*>name, len(name))
+        target.at = self.loop.service.address_header_bytes
+        target.length = len(name)
+
+    def add_listener(self, int fd, bint detects=False):
         """Accept connections from a listening socket, from `run` on. The loop uses a duplicate and closes only that.
+
+        Args:
+            fd: the socket's descriptor.
+            detects: HTTP/1.1 is spoken there, too; a connection's first bytes decide. Else it is HTTP/2 only.
 
         Raises:
             RuntimeError: the loop runs already, is another's peer, or has too many listeners.
@@ -123,6 +141,7 @@ cdef class Loop:
         listener.kind = KIND_LISTENER
         listener.fd = own
         listener.is_tcp = family.family in (socket.AF_INET, socket.AF_INET6)
+        listener.detects = detects
         family.detach()
         self.loop.acceptor.listener_count += 1
 

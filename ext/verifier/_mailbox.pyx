@@ -5,7 +5,7 @@ published is taken at the top of the loop's next turn and then acknowledged in `
 pointer into any older one.
 """
 
-from libc.stdint cimport uint64_t
+from libc.stdint cimport int64_t, uint64_t
 
 from verifier.atomics cimport load_i64, store_i64
 from verifier.linux cimport EFD_CLOEXEC, EFD_NONBLOCK, close, eventfd, read, write
@@ -17,10 +17,11 @@ cdef bint mailbox_open(mailbox_t* box) noexcept nogil:
 
 
 cdef void mailbox_close(mailbox_t* box) noexcept nogil:
-    cdef int fd = mailbox_take(box)
+    cdef bint detects
+    cdef int fd = mailbox_take(box, &detects)
     while fd >= 0:
         close(fd)
-        fd = mailbox_take(box)
+        fd = mailbox_take(box, &detects)
     if box.wake >= 0:
         close(box.wake)
         box.wake = -1
@@ -39,19 +40,20 @@ cdef void mailbox_clear(mailbox_t* box) noexcept nogil:
         pass
 
 
-cdef bint mailbox_put(mailbox_t* box, int fd) noexcept nogil:
+cdef bint mailbox_put(mailbox_t* box, int fd, bint detects) noexcept nogil:
     if box.sent - load_i64(&box.taken) >= INBOX:
         return False
-    box.ring[box.sent % INBOX] = fd
+    box.ring[box.sent % INBOX] = fd | DETECTS if detects else fd
     store_i64(&box.sent, box.sent + 1)
     mailbox_wake(box)
     return True
 
 
-cdef int mailbox_take(mailbox_t* box) noexcept nogil:
-    cdef int fd
+cdef int mailbox_take(mailbox_t* box, bint* detects) noexcept nogil:
+    cdef int64_t entry
     if load_i64(&box.sent) == box.taken:
         return -1
-    fd = <int>box.ring[box.taken % INBOX]
+    entry = box.ring[box.taken % INBOX]
     store_i64(&box.taken, box.taken + 1)
-    return fd
+    detects[0] = entry & DETECTS != 0
+    return <int>(entry & ~DETECTS)

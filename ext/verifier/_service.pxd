@@ -20,6 +20,8 @@ cdef enum:
     METHOD_VERIFY_BATCH = 1
     METHOD_HEALTH = 2
     METHOD_CHECK = 3     # of Envoy
+    METHOD_AUTHZ = 4     # forward-auth by plain HTTP
+    METHOD_JSON = 5      # Verify in JSON
     METHOD_OTHER = 7     # unknown methods
 
     GRPC_OK = 0

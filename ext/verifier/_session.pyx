@@ -1,4 +1,4 @@
-"""HTTP/2 on nghttp2, the server's side, free of sockets.
+"""HTTP/2 on nghttp2, the server's side, free of sockets; HTTP/1.1 is handed to _http1.
 
 nghttp2 keeps framing, HPACK, flow control and its validation of headers. What it leaves to us are limits: it counts
 almost nothing against a client that is only annoying. So each connection has two budgets, for resets in either
@@ -13,7 +13,9 @@ from libc.string cimport memcpy, memset
 from verifier._call cimport (
     call_begin, call_check, call_data, call_drop_request, call_finish, call_header, call_keep, call_run, call_start,
 )
+from verifier._http1 cimport http1_close, http1_done, http1_feed, http1_open, http1_pull
 from verifier._memory cimport pool_give, pool_take
+from verifier._plain_call cimport plain_answer
 from verifier._reply cimport drop_reply, send_refusal, send_reply
 from verifier._transport cimport CLOSED_BUDGET, CLOSED_PROTOCOL, PENDING_MAX, refusal_t, service_t, waiting_t
 from verifier.nghttp2 cimport *
@@ -162,6 +164,10 @@ cdef void answer(session_t* session, call_t* call) noexcept nogil:
     session.useless = 0
     if session.borrower == call:
         session.borrower = NULL
+    if call.is_plain:
+        plain_answer(session, call)
+        conclude(session, call)
+        return
     refusal = call_check(session.service, call, session.replies_held)
     if refusal == NULL and call.route.method == NULL:
         start(session, call)
@@ -208,8 +214,8 @@ cdef int on_begin_headers(nghttp2_session* h2, const nghttp2_frame* frame, void*
 cdef int on_header(nghttp2_session* h2, const nghttp2_frame* frame, const uint8_t* name, size_t name_length,
                    const uint8_t* value, size_t value_length, uint8_t flags, void* user) noexcept nogil:
     cdef session_t* session = <session_t*>user
-    if session.current != NULL and not call_header(session.service, session.current, name, name_length, value,
-                                                   value_length):
+    if session.current != NULL and not call_header(session.service, session.current, &session.held, name,
+                                                   name_length, value, value_length):
         return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE
     return 0
 
@@ -325,18 +331,12 @@ if not prepare():
 
 # --- The seam --------------------------------------------------------------------------------------------------------
 
-cdef session_t* session_open(service_t* service) noexcept nogil:
+cdef bint open_http2(session_t* session) noexcept nogil:
     cdef nghttp2_settings_entry settings[3]
-    cdef session_t* session = <session_t*>pool_take(&service.pool, sizeof(session_t))
-    if session == NULL:
-        return NULL
-    memset(session, 0, sizeof(session_t))
-    session.service = service
-    session.resets_left = service.limits.resets_burst
-    session.control_left = service.limits.control_burst
+    cdef service_t* service = session.service
     if nghttp2_session_server_new3(&session.h2, CALLBACKS, session, OPTIONS, &service.memory) != 0:
-        pool_give(&service.pool, session)
-        return NULL
+        session.h2 = NULL
+        return False
     settings[0].settings_id = NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS
     settings[0].value = service.limits.streams_max
     settings[1].settings_id = NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE
@@ -344,14 +344,60 @@ cdef session_t* session_open(service_t* service) noexcept nogil:
     settings[2].settings_id = NGHTTP2_SETTINGS_NO_RFC7540_PRIORITIES
     settings[2].value = 1
     nghttp2_submit_settings(session.h2, NGHTTP2_FLAG_NONE, settings, 3)
+    return True
+
+
+cdef session_t* session_open(service_t* service, bint detects) noexcept nogil:
+    cdef session_t* session = <session_t*>pool_take(&service.pool, sizeof(session_t))
+    if session == NULL:
+        return NULL
+    memset(session, 0, sizeof(session_t))
+    session.service = service
+    session.resets_left = service.limits.resets_burst
+    session.control_left = service.limits.control_burst
+    if not detects and not open_http2(session):
+        pool_give(&service.pool, session)
+        return NULL
     return session
 
 
 cdef void session_close(session_t* session) noexcept nogil:
     while session.calls != NULL:
         close_call(session, session.calls)
-    nghttp2_session_del(session.h2)
+    if session.h2 != NULL:
+        nghttp2_session_del(session.h2)
+    if session.http1 != NULL:
+        http1_close(session)
     pool_give(&session.service.pool, session)
+
+
+cdef bint feed_engine(session_t* session, uint8_t* data, size_t length) noexcept nogil:
+    return http1_feed(session, data, length) if session.h2 == NULL else feed_http2(session, data, length)
+
+
+cdef bint choose_engine(session_t* session, uint8_t* data, size_t length) noexcept nogil:
+    """Go by the first bytes: HTTP/2 begins with a method that HTTP/1.1 does not have (RFC 9113, section 3.4)."""
+    cdef uint8_t preface[4]
+    cdef int before = session.matched
+    cdef size_t at = 0
+    memcpy(preface, b"PRI ", 4)
+    while session.matched < 4 and at < length and data[at] == preface[session.matched]:
+        session.matched += 1
+        at += 1
+    if session.matched < 4 and at == length:
+        return True
+    if session.matched == 4:
+        if not open_http2(session):
+            return False
+        if session.leaving:
+            submit_notice(session)
+    else:
+        session.http1 = http1_open(session)
+        if session.http1 == NULL:
+            return False
+    if before and not feed_engine(session, preface, <size_t>before):
+        return False
+    return feed_engine(session, data, length)
 
 
 cdef bint give_window(session_t* session) noexcept nogil:
@@ -364,7 +410,13 @@ cdef bint give_window(session_t* session) noexcept nogil:
     return True
 
 
-cdef bint session_feed(session_t* session, const uint8_t* data, size_t length) noexcept nogil:
+cdef bint session_feed(session_t* session, uint8_t* data, size_t length) noexcept nogil:
+    if session.h2 == NULL and session.http1 == NULL:
+        return choose_engine(session, data, length)
+    return feed_engine(session, data, length)
+
+
+cdef bint feed_http2(session_t* session, const uint8_t* data, size_t length) noexcept nogil:
     cdef ssize_t taken
     session.useless += length
     if session.useless > USELESS_BYTES_MAX:
@@ -384,6 +436,8 @@ cdef size_t session_pull(session_t* session, uint8_t* room, size_t capacity) noe
     cdef size_t filled = 0
     cdef const uint8_t* frame
     cdef ssize_t length
+    if session.h2 == NULL:
+        return 0 if session.http1 == NULL else http1_pull(session, room, capacity)
     while capacity - filled >= FRAME_BYTES_MAX:
         length = nghttp2_session_mem_send(session.h2, &frame)
         if length == 0:
@@ -399,19 +453,28 @@ cdef size_t session_pull(session_t* session, uint8_t* room, size_t capacity) noe
 
 
 cdef bint session_done(session_t* session) noexcept nogil:
+    if session.h2 == NULL:
+        return session.leaving == LEAVING if session.http1 == NULL else http1_done(session)
     return (session.going_away and not nghttp2_session_want_read(session.h2)
             and not nghttp2_session_want_write(session.h2))
+
+
+cdef void submit_notice(session_t* session) noexcept nogil:
+    nghttp2_submit_shutdown_notice(session.h2)
+    nghttp2_submit_ping(session.h2, NGHTTP2_FLAG_NONE, NULL)
 
 
 cdef void session_give_notice(session_t* session) noexcept nogil:
     if session.leaving == STAYING and session.reason == 0:
         session.leaving = NOTICE_GIVEN
-        nghttp2_submit_shutdown_notice(session.h2)
-        nghttp2_submit_ping(session.h2, NGHTTP2_FLAG_NONE, NULL)
+        # HTTP/1.1 has no such word: its next answer says that it is the last.
+        if session.h2 != NULL:
+            submit_notice(session)
 
 
 cdef void session_leave(session_t* session) noexcept nogil:
     if session.leaving != LEAVING and session.reason == 0:
         session.leaving = LEAVING
-        nghttp2_submit_goaway(session.h2, NGHTTP2_FLAG_NONE, nghttp2_session_get_last_proc_stream_id(session.h2),
-                              NGHTTP2_NO_ERROR, NULL, 0)
+        if session.h2 != NULL:
+            nghttp2_submit_goaway(session.h2, NGHTTP2_FLAG_NONE, nghttp2_session_get_last_proc_stream_id(session.h2),
+                                  NGHTTP2_NO_ERROR, NULL, 0)

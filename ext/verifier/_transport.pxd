@@ -6,10 +6,13 @@
 #   _session     HTTP/2 on nghttp2: bytes -> calls, replies -> bytes
 #   _call        gRPC on a stream: headers, message framing, deadline, and what is refused
 #   _methods     path -> method
+#   _http1       HTTP/1.1, in the place of nghttp2: bytes -> requests, answers -> bytes
+#   _web         what plain requests are answered, over HTTP/1.1 and HTTP/2 alike
 
 from libc.stddef cimport size_t
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 
+from verifier._authz cimport NAME_BYTES_MAX, text_t
 from verifier._memory cimport pool_t
 from verifier._service cimport counters_t, method_t, pending_t, reply_t, stages_t, turn_t
 from verifier.nghttp2 cimport nghttp2_mem
@@ -45,6 +48,8 @@ ctypedef struct limits_t:
     uint32_t header_bytes_max
     uint32_t header_fields_max
     size_t held_bytes_max
+    size_t head_bytes_max      # of a plain request, which brings what its caller sent to the gateway
+    int head_fields_max
     int64_t preface_ms
     int64_t idle_ms
     int64_t age_ms
@@ -103,6 +108,13 @@ ctypedef struct call_t:
     bint begun                 # its headers are complete: what follows are trailers
     bint is_post
     bint is_grpc
+    bint is_plain              # for _web, not for a method of gRPC
+    int plain_refusal          # HTTP status to refuse it with, 0 for none
+    uint8_t* head              # its header fields, one after the other: two lengths, name, value
+    size_t head_length
+    size_t head_capacity
+    uint8_t verb[8]            # GET, HEAD, POST, or something else that is cut off
+    size_t verb_length
     bint has_deadline
     bint answered
     bint reset_when_answered   # the client is still sending what nobody will read
@@ -144,3 +156,5 @@ ctypedef struct service_t:
     int waiting_count
     uint8_t* input
     uint8_t* output
+    text_t address_header      # of a gateway's plain request: who connected to it; empty: nobody says so
+    uint8_t address_header_bytes[NAME_BYTES_MAX]

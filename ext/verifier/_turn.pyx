@@ -112,14 +112,15 @@ cdef void start_draining(loop_t* loop, int64_t timeout_ms) noexcept nogil:
 
 cdef void read_mailbox(loop_t* loop) noexcept nogil:
     cdef int fd
+    cdef bint detects
     cdef int64_t drain_ms
     mailbox_clear(&loop.mailbox)
     # Read before the ring: whoever hands connections over drains this loop after the last of them.
     drain_ms = load_i64(&loop.mailbox.drain_ms)
-    fd = mailbox_take(&loop.mailbox)
+    fd = mailbox_take(&loop.mailbox, &detects)
     while fd >= 0:
-        connection_open(&loop.connections, fd, plain_transport(), NULL)
-        fd = mailbox_take(&loop.mailbox)
+        connection_open(&loop.connections, fd, detects, plain_transport(), NULL)
+        fd = mailbox_take(&loop.mailbox, &detects)
     if drain_ms and loop.drain_until_ms == 0:
         start_draining(loop, drain_ms)
     loop.stopping = load_i64(&loop.mailbox.stop) != 0

@@ -16,7 +16,7 @@ from prometheus_client.registry import Collector
 from verifier._view import View
 from verifier.vocabulary import Verdict
 
-METHODS = {0: "Verify", 1: "VerifyBatch", 2: "Health", 3: "Check", 7: "other"}
+METHODS = {0: "Verify", 1: "VerifyBatch", 2: "Health", 3: "Check", 4: "authz", 5: "VerifyJson", 7: "other"}
 CODES = (
     "OK", "CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND", "ALREADY_EXISTS",
     "PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "ABORTED", "OUT_OF_RANGE", "UNIMPLEMENTED",

@@ -28,32 +28,43 @@ class LoopGroup:
         spin_us: microseconds a loop goes on looking for work before it sleeps.
         methods: see :class:`verifier._loop.Loop`.
         authz: how gateways are answered; None: they are not.
+        address_header: see :class:`verifier._loop.Loop`.
     """
 
     def __init__(
         self, threads: int = 1, limits: Limits | None = None, *, spin_us: int = 0, methods: str = "service",
-        authz: Authz | None = None,
+        authz: Authz | None = None, address_header: str = "",
     ) -> None:
-        self.loops = [Loop(limits, index, spin_us, methods, authz) for index in range(threads)]
+        self.loops = [Loop(limits, index, spin_us, methods, authz, address_header) for index in range(threads)]
         for peer in self.loops[1:]:
             self.loops[0].add_peer(peer)
         self.stuck_views: list[View] = []
         """Views that some loop has not taken in time, so that it may still use the one before; it keeps that alive."""
+        self.http_addresses: list[str] = []
+        """Where HTTP/1.1 is spoken, as bound."""
         self._listeners: list[Listener] = []
         self._threads: list[threading.Thread] = []
         self._publishing = threading.Lock()
 
-    def listen(self, addresses: Sequence[str], socket_mode: int = 0o660) -> list[str]:
+    def listen(self, addresses: Sequence[str], socket_mode: int = 0o660, http: Sequence[str] = ()) -> list[str]:
         """Bind addresses, all or none, before the start; return them as bound, with the ports chosen for port 0.
+
+        Args:
+            addresses: where HTTP/2 is spoken.
+            socket_mode: permissions of Unix sockets.
+            http: where HTTP/1.1 is spoken, too; see `http_addresses`. May have some of the others.
 
         Raises:
             VerifierError: see :mod:`verifier.server.listeners`.
         """
-        opened = open_listeners(addresses, socket_mode)
-        for listener in opened:
-            self.loops[0].add_listener(listener.fileno())
+        wanted = [*addresses, *(text for text in http if text not in addresses)]
+        opened = open_listeners(wanted, socket_mode)
+        for text, listener in zip(wanted, opened, strict=True):
+            self.loops[0].add_listener(listener.fileno(), text in http)
         self._listeners += opened
-        return [str(listener.address) for listener in opened]
+        bound = [str(listener.address) for listener in opened]
+        self.http_addresses = [where for text, where in zip(wanted, bound, strict=True) if text in http]
+        return bound[: len(addresses)]
 
     def start(self) -> None:
         """Start the threads. They are daemons, so a forgotten group cannot hang the interpreter's exit."""

@@ -68,7 +68,7 @@ class Node(Observer):
             poll_interval_s=settings.poll_interval / 1000, observer=self,
         )  # fmt: skip
         self._loops = LoopGroup(settings.threads, transport_limits(settings), spin_us=settings.spin_us,
-                                authz=authz_of(settings))
+                                authz=authz_of(settings), address_header=settings.http_address_header or "")
         self.status = Status(self._follower, max_staleness_ms=settings.max_staleness)
         self.metrics = Metrics(self.status)
         self.metrics.registry.register(LoopCollector(self._loops))
@@ -94,7 +94,8 @@ class Node(Observer):
                 "/healthz": probe_page(lambda: True, lambda: "alive"),
                 "/readyz": probe_page(lambda: self.status.ready, lambda: self.status.state),
             })
-        self.status.addresses = tuple(self._loops.listen(settings.listen, int(settings.socket_mode, 8)))
+        bound = self._loops.listen(settings.listen, int(settings.socket_mode, 8), settings.http_listen)
+        self.status.addresses = tuple(bound)
         self._loops.start()
         if self._reports is not None:
             self._reports.start(self.status.addresses)
@@ -103,7 +104,7 @@ class Node(Observer):
             self._scrubber.start()
         if self._http is not None:
             self._http.start()
-        self._log.info("listening", addresses=list(self.status.addresses),
+        self._log.info("listening", addresses=list(self.status.addresses), http=self._loops.http_addresses,
                        metrics=None if self._http is None else self._http.address)
 
     def run(self, signals: Signals) -> int:
@@ -228,6 +229,7 @@ def transport_limits(settings: Settings) -> Limits:
         connections_max=settings.connections_max, streams_max=settings.streams_max,
         message_bytes_max=settings.message_bytes_max, header_bytes_max=settings.header_bytes_max,
         header_fields_max=settings.header_fields_max, held_bytes_max=settings.held_bytes_max,
+        head_bytes_max=settings.http_header_bytes_max, head_fields_max=settings.http_header_fields_max,
         preface_ms=settings.preface_timeout, idle_ms=settings.idle_timeout, age_ms=settings.connection_age_max,
         grace_ms=settings.connection_grace, stall_ms=settings.stall_timeout,
         resets_burst=settings.resets_burst, resets_per_s=settings.resets_per_s,

@@ -21,6 +21,7 @@ from verifier.server.values import (
     control_address,
     duration_ms,
     duration_text,
+    header_name,
     node_name,
     number,
     one_of,
@@ -104,7 +105,7 @@ class Settings:
     held_bytes_max: int = field(default=LIMITS.held_bytes_max, metadata=as_written(size_bytes, "SIZE",
         "Most that one connection may make the node hold: unfinished requests, answers not taken."))
     preface_timeout: int = field(default=LIMITS.preface_ms, metadata=as_written(duration_ms, "TIME",
-        "Time for a client to say what HTTP/2 begins with."))
+        "Time for a client to say what HTTP/2 begins with, and for each request in HTTP/1.1."))
     idle_timeout: int = field(default=LIMITS.idle_ms, metadata=as_written(duration_ms, "TIME",
         "Ask clients to reconnect when nothing arrived for this long; 0 for never."))
     connection_age_max: int = field(default=LIMITS.age_ms, metadata=as_written(duration_ms, "TIME",
@@ -139,6 +140,15 @@ class Settings:
         "Trusted proxies that append to X-Forwarded-For; 0 takes the address that the gateway tells."))
     authz_faults: str = field(default="fail", metadata=as_written(one_of("fail", "answer"), "CHOICE",
         "How Check says that keys cannot be verified: the call fails, or it is answered with error_response."))
+    http_listen: tuple[str, ...] = field(default=(), metadata=as_written(address, "ADDRESS",
+        "Address for plain HTTP (/v1/authz, /v1/verify) in HTTP/1.1 and HTTP/2; may be one of those of listen.",
+        many=True))
+    http_address_header: str | None = field(default=None, metadata=as_written(header_name, "HEADER",
+        "Header in which gateways tell /v1/authz who connected to them, such as x-real-ip; none if not given."))
+    http_header_bytes_max: int = field(default=LIMITS.head_bytes_max, metadata=as_written(size_bytes, "SIZE",
+        "Largest head of a plain HTTP request, which brings what its caller sent to the gateway."))
+    http_header_fields_max: int = field(default=LIMITS.head_fields_max, metadata=as_written(number(1, 256), "N",
+        "Most header fields of a plain HTTP request."))
     report_to: str | None = field(default=None, metadata=as_written(control_address, "ADDRESS",
         "Control plane to report status and usage to, HOST:PORT or unix:PATH; nothing is counted without it."))
     node_name: str | None = field(default=None, metadata=as_written(node_name, "NAME",

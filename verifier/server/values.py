@@ -38,6 +38,13 @@ def node_name(text: str) -> str:
     return text
 
 
+def header_name(text: str) -> str:
+    """Check the name of a header that says an address, and nothing else."""
+    if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9-]{0,63}", text) is None or text.lower() == "x-forwarded-for":
+        raise ValueError("write a header's name; for X-Forwarded-For there is authz_forwarded_hops")
+    return text
+
+
 def tcp_address(text: str) -> str:
     """Check a TCP address, or ``off``."""
     if text != OFF and address(text).startswith("unix:"):
