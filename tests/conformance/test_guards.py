@@ -1,7 +1,10 @@
 """Guards of Python services answer callers as a node's own gateway endpoints do, to the byte."""
 
 import asyncio
+import http.client
 from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,11 +28,13 @@ from tests.support.guarded import (
 from tests.support.node import RunningNode
 from verifier.client import Access
 from verifier.client.asgi import VerifierMiddleware
+from verifier.errors import Unavailable
 from verifier.serving.keyring import Keyring
 
 PLACES = ["authorization: Bearer", "x-api-key", "query:api_key"]
 SETTINGS = {"full": {}, "minimal": {"disclose": "minimal", "realm": "shop", "deprecation": False}}
 LITTLE = ["--authz-disclose", "minimal", "--authz-realm", "shop", "--authz-deprecation", "off"]
+HTTP = ["--http-listen", "127.0.0.1:0", "--http-address-header", "x-real-ip"]
 OPTIONS = {"full": [], "minimal": LITTLE}
 # What refusals and retirement are told with; what else the application's response has is its own.
 TOLD = {"www-authenticate", "cache-control", "retry-after", "x-api-key-phase", "deprecation", "sunset"}
@@ -43,15 +48,32 @@ async def application(_scope: Any, _receive: Any, send: Any) -> None:
     await send({"type": "http.response.body", "body": b""})
 
 
-class Both:
-    """A node and a guarded application over the same store."""
+class All:
+    """A node, asked by Envoy's Check and by plain HTTP, and a guarded application over the same store."""
 
-    def __init__(self, gateway: Gateway, keyring: Keyring, disclose: str) -> None:
+    def __init__(self, gateway: Gateway, http: http.client.HTTPConnection, verifier: Any, disclose: str) -> None:
         self._gateway = gateway
-        self._keyring = keyring
+        self._http = http
+        self._verifier = verifier
         self._settings: dict[str, Any] = SETTINGS[disclose]
 
-    def node(self, headers: list[tuple[str, str]], query: str, scopes: list[str], address: str) -> tuple[Any, ...]:
+    def forwarded(self, headers: list[tuple[str, str]], query: str, scopes: list[str], address: str) -> tuple[Any, ...]:
+        self._http.putrequest("GET", f"/v1/authz?scopes={','.join(scopes)}" if scopes else "/v1/authz")
+        asked = [*headers, ("x-real-ip", address), ("x-forwarded-uri", f"/x?{query}" if query else "/x")]
+        for name, value in asked:
+            self._http.putheader(name, value)
+        self._http.endheaders()
+        answer = self._http.getresponse()
+        body, told_ = answer.read().decode(), {name.lower(): value for name, value in answer.getheaders()}
+        if answer.status != 200:
+            assert "application/problem+json" == told_["content-type"]
+        else:  # this answer itself, which nobody but the gateway gets, is not to be kept either
+            assert "no-store" == told_.pop("cache-control")
+            if "x-api-key-phase" in told_:
+                told_["cache-control"] = "private"
+        return answer.status, body, {name: value for name, value in told_.items() if name in TOLD}
+
+    def check(self, headers: list[tuple[str, str]], query: str, scopes: list[str], address: str) -> tuple[Any, ...]:
         raw = [(name, value.encode()) for name, value in headers]
         message = request(raw=raw, path=f"/x?{query}" if query else "/x", scopes=" ".join(scopes), address=address)
         answer: Told = told(self._gateway.send(message.SerializeToString()))
@@ -67,39 +89,46 @@ class Both:
 
         scope = {"type": "http", "method": "GET", "path": "/x", "query_string": query.encode(), "client": (address, 1),
                  "headers": [(name.encode(), value.encode()) for name, value in headers]}  # fmt: skip
-        asyncio.run(VerifierMiddleware(application, self._keyring, access)(scope, None, send))  # type: ignore[arg-type]
+        asyncio.run(VerifierMiddleware(application, self._verifier, access)(scope, None, send))  # type: ignore[arg-type]
         start, body = sent
+        if start["status"] != 200:
+            assert (b"content-type", b"application/problem+json") in start["headers"]
         told_ = {name.decode(): value.decode() for name, value in start["headers"] if name.decode() in TOLD}
         return start["status"], body["body"].decode(), told_
 
     def agree(self, headers: list[tuple[str, str]], query: str = "", scopes: tuple[str, ...] = (),
               address: str = "203.0.113.9") -> tuple[Any, ...]:  # fmt: skip
-        expected = self.node(headers, query, list(scopes), address)
-        assert expected == self.guard(headers, query, list(scopes), address)
-        return expected
+        told_ = self.guard(headers, query, list(scopes), address)
+        assert told_ == self.check(headers, query, list(scopes), address)
+        assert told_ == self.forwarded(headers, query, list(scopes), address)
+        return told_
+
+
+def connection_to(node: RunningNode) -> Any:
+    return closing(http.client.HTTPConnection(node.wait_for("listening")["http"][0], timeout=10))
 
 
 @pytest.fixture(scope="module", params=SETTINGS)
-def both(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Both]:
+def every(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[All]:
     stocked = stock(tmp_path_factory.mktemp("guards") / "home")
     places = [part for place in PLACES for part in ("--authz-keys", place)]
     with (
-        RunningNode(stocked.home.folder, *places, *OPTIONS[request.param]) as node,
+        RunningNode(stocked.home.folder, *places, *HTTP, *OPTIONS[request.param]) as node,
         Keyring.open(stocked.home.folder) as keyring,
     ):
         node.wait_for("serving")
-        with Gateway(node.target) as gateway:
-            yield Both(gateway, keyring, request.param)
+        with Gateway(node.target) as gateway, connection_to(node) as connection:
+            yield All(gateway, connection, keyring, request.param)
 
 
 @pytest.mark.parametrize("token", TOKENS)
 @pytest.mark.parametrize("place", ["bearer", "header", "query"])
-def test_every_verdict_in_every_place(both: Both, place: str, token: str):
+def test_every_verdict_in_every_place(every: All, place: str, token: str):
     headers = {"bearer": [("authorization", f"Bearer {TOKENS[token]}")], "header": [("x-api-key", TOKENS[token])]}
     query = f"api_key={TOKENS[token]}" if place == "query" else ""
     for scopes in ((), ("read",), ("trade", "admin")):
         for address in ("203.0.113.9", "192.0.2.7"):
-            status = both.agree(headers.get(place, []), query, scopes, address)[0]
+            status = every.agree(headers.get(place, []), query, scopes, address)[0]
     assert status == (403 if token in ("good", "trader", "retiring", "endless", "bound") else 401)
 
 
@@ -114,5 +143,22 @@ VALUES = ["", " ", "Bearer", f"Bearer {GOOD}", f"bearer\t{GOOD} ", "Bearer a, Be
     st.lists(st.sampled_from([f"api_key={GOOD}", "api_key=", "api_key", "a=b", "", f"api_key={GOOD}%20", "api_key=%"]),
              max_size=3),
 )
-def test_whatever_presents_keys(both: Both, headers: list[tuple[str, str]], parameters: list[str]):
-    both.agree(headers, "&".join(parameters))
+def test_whatever_presents_keys(every: All, headers: list[tuple[str, str]], parameters: list[str]):
+    every.agree(headers, "&".join(parameters))
+
+
+def test_faults(tmp_path: Path):
+    class Broken:
+        def verify(self, *_arguments: object) -> Any:
+            raise Unavailable("no keyring")
+
+    (tmp_path / "home" / "store").mkdir(parents=True)
+    with (
+        RunningNode(tmp_path / "home", *HTTP) as node,
+        Gateway(node.target) as gateway,
+        connection_to(node) as connection,
+    ):
+        every = All(gateway, connection, Broken(), "full")
+        told_ = every.forwarded([("x-api-key", GOOD)], "", [], "192.0.2.7")
+        assert told_ == every.guard([("x-api-key", GOOD)], "", [], "192.0.2.7")
+        assert (503, {"retry-after": "1", "cache-control": "no-store"}) == (told_[0], told_[2])
