@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.support.databases import (  # noqa: F401 - fixtures for all tests
     empty_place,
@@ -19,6 +20,10 @@ from tests.support.databases import (  # noqa: F401 - fixtures for all tests
 )
 
 COMMAND_TIMEOUT_S = 120
+
+# On a busy machine any example may take long, the first one above all; what is to be quick has benchmarks.
+settings.register_profile("verifier", deadline=None)
+settings.load_profile("verifier")
 
 
 @pytest.fixture
