@@ -75,7 +75,7 @@ def safe(text: str) -> str:
     raw = text.encode()
     inside = range(len(raw) - len(raw.lstrip(b" ")), len(raw.rstrip(b" ")))
     return "".join(
-        chr(byte) if 0x21 <= byte <= 0x7E and byte != 0x25 or (byte == 0x20 and at in inside) else f"%{byte:02X}"
+        chr(byte) if (0x21 <= byte <= 0x7E and byte != 0x25) or (byte == 0x20 and at in inside) else f"%{byte:02X}"
         for at, byte in enumerate(raw)
     )
 
@@ -147,7 +147,8 @@ def scopes_of(request: Request) -> list[bytes] | None:
 def challenge(config: Config, place: int, error: str = "") -> str:
     """WWW-Authenticate."""
     bearer = config.places[place][2] == "bearer"
-    return f'{"Bearer" if bearer else "ApiKey"} realm="{config.realm}"' + (f', error="{error}"' if error and bearer else "")
+    more = f', error="{error}"' if error and bearer else ""
+    return f'{"Bearer" if bearer else "ApiKey"} realm="{config.realm}"{more}'
 
 
 def body(config: Config, status: int, code: str, **more: str) -> str:

@@ -96,7 +96,7 @@ def check_refusal(config: Config, found: Told) -> None:
 
 
 def test_malformed_and_unknown_are_answered_alike_to_the_byte(answered):
-    config, _, answers = answered
+    _, _, answers = answered
     rows = [told(answers[number]) for number, row in NUMBERED if row.verdict.name in ("MALFORMED", "UNKNOWN")]
     rows = [row for row in rows if row.metadata.get("code") == "invalid_key"]
     assert {"MALFORMED", "UNKNOWN"} == {row.metadata["verdict"] for row in rows}
