@@ -127,6 +127,18 @@ def test_people_are_told_of_a_repeat(run: Cli):
     assert run("publish", "--json").json["done_at"] is None
 
 
+def test_an_import_is_repeated_like_any_other_change(run: Cli, tmp_path: Path):
+    file = tmp_path / "hashes.csv"
+    file.write_text(f"sha256\n{'ab' * 32}\n{'cd' * 32}\n")
+    arguments = ("key", "import", "--client", "acme", "--file", file, "--mode", "foreign", "--entropy-bits", "160",
+                 "--request-id", "once")  # fmt: skip
+    first = run(*arguments, "--ids", tmp_path / "ids", "--json").json
+    again = run(*arguments, "--ids", tmp_path / "ids-again", "--json").json
+    assert (first["imported"], first["replayed"], again["imported"], again["replayed"]) == (2, False, 2, True)
+    assert (tmp_path / "ids").read_text() == (tmp_path / "ids-again").read_text()
+    assert len(run("key", "list", "--json").rows) == 2
+
+
 # --- Nodes ---------------------------------------------------------------------------------------------------------
 
 

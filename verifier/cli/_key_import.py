@@ -63,7 +63,8 @@ def import_(
     )  # fmt: skip
     with seam(ctx) as at:
         options = wish.options(at)
-        if at.remote or wish.dry_run:
+        # The fast path reads the file once, and tells no repeat from another import.
+        if at.remote or wish.dry_run or wish.request_id is not None:
             done, receipt = _elsewhere(at, file, request, options, ids)
         else:
             done, receipt = _here(at, file, request, options, ids)
@@ -133,7 +134,7 @@ def _elsewhere(
         raise _bad_rows(bad)
     if ids is not None and len(rows) > IDS_MAX:
         raise InvalidInput(
-            f"a control plane tells the ids of at most {IDS_MAX:,} keys of one import, and here are {len(rows):,} rows",
+            f"of one request the ids of at most {IDS_MAX:,} keys are told, and here are {len(rows):,} rows",
             hint="split the file, or leave --ids out: verifier key list --client ID --json tells them in their order",
             code="TOO_LARGE",
         )
