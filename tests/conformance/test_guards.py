@@ -28,6 +28,7 @@ from tests.support.guarded import (
 from tests.support.node import RunningNode
 from verifier.client import Access
 from verifier.client.asgi import VerifierMiddleware
+from verifier.client.wsgi import VerifierMiddleware as WsgiMiddleware
 from verifier.errors import Unavailable
 from verifier.serving.keyring import Keyring
 
@@ -96,9 +97,28 @@ class All:
         told_ = {name.decode(): value.decode() for name, value in start["headers"] if name.decode() in TOLD}
         return start["status"], body["body"].decode(), told_
 
+    def wsgi(self, headers: list[tuple[str, str]], query: str, scopes: list[str], address: str) -> tuple[Any, ...]:
+        environ: dict[str, Any] = {"REQUEST_METHOD": "GET", "PATH_INFO": "/x", "QUERY_STRING": query,
+                                   "REMOTE_ADDR": address}  # fmt: skip
+        for name, value in headers:  # servers join a header that comes twice
+            variable = f"HTTP_{name.upper().replace('-', '_')}"
+            environ[variable] = f"{environ[variable]},{value}" if variable in environ else value
+        started: list[Any] = []
+
+        def application(_environ: Any, start_response: Any) -> list[bytes]:
+            start_response("200 OK", [])
+            return []
+
+        access = Access(places=PLACES, scopes=scopes, **self._settings)
+        guarded = WsgiMiddleware(application, self._verifier, access)
+        body = b"".join(guarded(environ, lambda *arguments: started.extend(arguments)))  # type: ignore[arg-type,func-returns-value]
+        told_ = {name.lower(): value for name, value in started[1]}
+        return int(started[0][:3]), body.decode(), {name: value for name, value in told_.items() if name in TOLD}
+
     def agree(self, headers: list[tuple[str, str]], query: str = "", scopes: tuple[str, ...] = (),
               address: str = "203.0.113.9") -> tuple[Any, ...]:  # fmt: skip
         told_ = self.guard(headers, query, list(scopes), address)
+        assert told_ == self.wsgi(headers, query, list(scopes), address)
         assert told_ == self.check(headers, query, list(scopes), address)
         assert told_ == self.forwarded(headers, query, list(scopes), address)
         return told_

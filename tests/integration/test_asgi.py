@@ -4,8 +4,11 @@ import asyncio
 import json
 import socket
 import threading
+import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,6 +18,8 @@ import uvicorn
 from fastapi import Depends, FastAPI, Request, WebSocket
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
+from starlette.middleware.base import BaseHTTPMiddleware
+from starlette.requests import HTTPConnection
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route as Endpoint
 from websockets.exceptions import InvalidStatus
@@ -38,13 +43,13 @@ from tests.support.guarded import (
 )
 from tests.support.image import REVOKED, Facts
 from tests.support.node import until
-from tests.support.publications import Stocked
+from tests.support.publications import Stocked, native
 from verifier._answer import Answer
 from verifier.client import Access, AsyncVerifierClient, Route, VerifierClient, caller, current_decision
 from verifier.client.asgi import VerifierMiddleware
 from verifier.client.starlette import caller as caller_of
 from verifier.client.starlette import decision, requires
-from verifier.errors import InvalidInput, Unavailable
+from verifier.errors import InvalidInput, NotAuthenticated, Unavailable
 from verifier.serving.keyring import Keyring
 
 PROBLEM = "application/problem+json"
@@ -265,6 +270,40 @@ def test_fastapi_dependencies(verifier: Any):
             call.loop.run_until_complete(verifier.close())
 
 
+def test_refusals_from_within_pass_other_middleware(stocked: Stocked):
+    class Between(BaseHTTPMiddleware):
+        async def dispatch(self, request: Request, call_next: Any) -> Response:
+            answer: Response = await call_next(request)
+            answer.headers["x-between"] = caller().client_id
+            return answer
+
+    with Keyring.open(stocked.home.folder) as keyring:
+        app = FastAPI()
+        app.add_middleware(Between)
+        app.add_middleware(VerifierMiddleware, verifier=keyring)
+
+        @app.get("/trades")
+        async def trades(_who: Annotated[Answer, Depends(requires("trade"))]) -> str:
+            return caller().client_id
+
+        with calling(app) as call:
+            assert ("trader", "trader") == ((answer := call("/trades", TRADER)).json(), answer.headers["x-between"])
+            assert "insufficient_scope" == call("/trades", GOOD).json()["code"]
+
+
+def test_a_refusal_after_the_response_began_is_an_error(stocked: Stocked):
+    async def late(_scope: Any, _receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        requires("trade")(HTTPConnection(_scope))
+
+    with (
+        Keyring.open(stocked.home.folder) as keyring,
+        calling(VerifierMiddleware(late, keyring)) as call,
+        pytest.raises(NotAuthenticated),
+    ):
+        call("/", GOOD)
+
+
 # --- Faults ----------------------------------------------------------------------------------------------------------
 
 class Broken:
@@ -282,6 +321,10 @@ def test_faults_are_503_and_pass_only_where_told():
         answer = call("/", GOOD, headers=[("x-verifier-client", "root")])
         assert (200, None, {}) == (answer.status_code, answer.json()["client"], answer.json()["headers"])
         assert 401 == call("/").status_code
+    app = Starlette(routes=[Endpoint("/", lambda _request: Response(caller().client_id))])
+    app.add_middleware(VerifierMiddleware, verifier=Broken(), access=Access(on_unavailable="allow"))
+    with calling(app) as call:
+        assert 503 == call("/", GOOD).status_code, "what must know its caller is not there for nobody"
 
 
 def test_a_node_that_is_gone_is_a_fault():
@@ -363,37 +406,77 @@ def test_a_websocket_on_a_server_without_denials_is_closed(stocked: Stocked):
             assert [("websocket.close", code)] == [(message["type"], message["code"]) for message in sent]
 
 
-def test_swaps_and_a_revocation_under_traffic(tmp_path: Path):
-    stocked = stock(tmp_path / "home")
-    faults: list[str] = []
-    answers = {"good": 0, "revoked": 0}
-    stop = threading.Event()
+class Driving:
+    """Calls a service without pause, each key on a connection of its own, until it is told to stop."""
 
-    def hammer(place: str, token: str, allowed: set[int]) -> None:
-        with httpx.Client(base_url=f"http://{place}", headers={"x-api-key": token}, timeout=10) as http:
-            while not stop.is_set():
+    def __init__(self, place: str, tokens: dict[str, set[int]]) -> None:
+        self.statuses = {token: Counter[int]() for token in tokens}
+        self.phases: set[str] = set()
+        self.faults: list[str] = []
+        self._place = place
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=self._run, args=each, daemon=True) for each in tokens.items()]
+        for thread in self._threads:
+            thread.start()
+
+    def _run(self, token: str, allowed: set[int]) -> None:
+        with httpx.Client(base_url=f"http://{self._place}", headers={"x-api-key": token}, timeout=10) as http:
+            while not self._stop.is_set():
                 answer = http.get("/")
+                self.statuses[token][answer.status_code] += 1
+                self.phases.add(answer.headers.get("x-api-key-phase", ""))
                 if answer.status_code not in allowed:
-                    faults.append(f"{answer.status_code} {answer.text}")
-                answers["good" if answer.status_code == 200 else "revoked"] += 1
+                    self.faults.append(f"{answer.status_code} {answer.text}")
 
+    def until_more(self, token: str, status: int) -> None:
+        """Wait until two more calls, one of them begun now, were answered so."""
+        before = self.statuses[token][status]
+        until(lambda: self.statuses[token][status] > before + 1)
+
+    def stop(self) -> None:
+        """Stop, and see that nothing went wrong."""
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(10)
+        assert [] == self.faults
+
+
+@pytest.mark.parametrize("kind", ["keyring", "node"])
+def test_a_rotation_under_traffic(tmp_path: Path, kind: str):
+    stocked = stock(tmp_path / "home")
+    new = native(50)
+    old = Facts(key_id="key_good", scopes=("read",))
+    successor = Facts(key_id="key_good", version=2, scopes=("read",))
+    with verifiers(kind, stocked.home.folder) as (_, verifier), serving(
+        VerifierMiddleware(starlette_app(), verifier, ACCESS)
+    ) as place:
+        driving = Driving(place, {GOOD: {200, 401}, new: {401, 200}, TRADER: {200}})
+        driving.until_more(GOOD, 200)
+        driving.until_more(new, 401)
+        assert {""} == driving.phases
+        retiring = replace(old, superseded_at=int(time.time()), superseded_by=2)
+        stocked.publish({**facts(), GOOD: retiring, new: successor})
+        driving.until_more(new, 200)
+        driving.until_more(GOOD, 200)
+        assert 0 == driving.statuses[GOOD][401]
+        assert {"", "retiring; successor=2"} == driving.phases
+        for _ in range(5):
+            stocked.publish({**facts(), GOOD: retiring, new: successor})
+            driving.until_more(TRADER, 200)
+        refused = driving.statuses[new][401]
+        stocked.publish({**facts(), GOOD: replace(retiring, end=int(time.time())), new: successor})
+        driving.until_more(GOOD, 401)
+        driving.until_more(new, 200)
+        driving.stop()
+        assert refused == driving.statuses[new][401], "once the successor was good, it stayed so"
+
+
+def test_a_revocation_reaches_open_connections(tmp_path: Path):
+    stocked = stock(tmp_path / "home")
     with Keyring.open(stocked.home.folder) as keyring, serving(
         VerifierMiddleware(starlette_app(), keyring, ACCESS)
-    ) as place:
-        calls = ((GOOD, {200}), (TRADER, {200, 401}))
-        threads = [threading.Thread(target=hammer, args=(place, *each)) for each in calls]
-        for thread in threads:
-            thread.start()
-        for revision in range(2, 22):
-            changed = {TRADER: Facts(key_id="key_trade", flags=REVOKED, scopes=("read",))} if revision > 11 else {}
-            stocked.publish({**facts(), **changed})
-            until(lambda revision=revision: keyring.revision == revision)  # type: ignore[misc]
-            before = answers["good"]
-            until(lambda before=before: answers["good"] > before + 1)  # type: ignore[misc]
-        before = answers["revoked"]
-        until(lambda: answers["revoked"] > before)
-        stop.set()
-        for thread in threads:
-            thread.join(10)
-    assert [] == faults
-    assert answers["good"] > 40
+    ) as place, httpx.Client(base_url=f"http://{place}", headers={"x-api-key": GOOD}) as http:
+        assert 200 == http.get("/").status_code
+        stocked.publish({**facts(), GOOD: Facts(flags=REVOKED, scopes=("read",))})
+        until(lambda: keyring.revision == 2)
+        assert (401, "key_revoked") == ((answer := http.get("/")).status_code, answer.json()["code"])

@@ -15,7 +15,7 @@ from verifier import client
 from verifier._answer import Answer
 from verifier.client import Access, AsyncVerifierClient, Route, VerifierClient, caller
 from verifier.client._decision import PUBLIC, Decision, decide
-from verifier.client.guard import retiring
+from verifier.client.guard import retiring, rpc
 from verifier.client.guard.addresses import Addresses
 from verifier.client.guard.guarding import LOG_PAUSE_S, MISSING_KEY, MULTIPLE_KEYS, AsyncGuard, Guard
 from verifier.client.guard.presented import MISSING, Places, is_identity, parse_place
@@ -201,9 +201,28 @@ def test_the_client_s_address(peer: str | None, forwarded: list[bytes], client: 
     assert client == Addresses(["10.0.0.0/8", "unix"]).client(peer, forwarded)
 
 
+@given(st.lists(st.text(st.characters(codec="latin-1"))), st.lists(st.sampled_from([b"10.0.0.2", b"10.7.7.7:80"])))
+def test_nothing_that_a_client_writes_changes_its_address(written: list[str], hops: list[bytes]):
+    lines = [text.encode("latin-1") for text in written]
+    appended = b", ".join([*lines[-1:], b"192.0.2.7", *hops])
+    assert "192.0.2.7" == Addresses(["10.0.0.0/8"]).client("10.0.0.1", [*lines[:-1], appended])
+
+
 def test_nobody_is_trusted_by_default():
     assert "10.0.0.1" == Addresses([]).client("10.0.0.1", [b"192.0.2.7"])
     assert None is Addresses(["10.0.0.0/8"]).client(None, [b"192.0.2.7"])
+
+
+@pytest.mark.parametrize(("peer", "client"), [
+    ("ipv4:192.0.2.1:4711", "192.0.2.1"), ("ipv6:%5B2001:db8::1%5D:4711", "2001:db8::1"),
+    ("ipv6:[2001:db8::1]:4711", "2001:db8::1"), ("ipv6:%5B::ffff:192.0.2.1%5D:4711", "192.0.2.1"),
+    ("ipv6:%5Bfe80::1%25eth0%5D:4711", "fe80::1"), ("unix:", None), ("unix:/run/v.sock", None), ("vsock:1:2", None),
+])
+def test_peers_as_grpcio_writes_them(peer: str, client: str | None):
+    forwarded = (("x-forwarded-for", "10.9.9.9"),)
+    assert client == rpc.client_address(Guard(Broken()), peer, forwarded)
+    expected = "10.9.9.9" if peer.startswith("unix") else client
+    assert expected == rpc.client_address(Guard(Broken(), Access(trusted_proxies=["unix"])), peer, forwarded)
 
 
 # --- What callers are told -------------------------------------------------------------------------------------------

@@ -10,7 +10,6 @@ from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from http import HTTPStatus
 from typing import Any
 
-from verifier._answer import Answer
 from verifier.client._decision import Decision
 from verifier.client.guard.access import Access
 from verifier.client.guard.current import NAME, Refused, current
@@ -68,9 +67,7 @@ class VerifierMiddleware:
     async def _pass_on(
         self, decision: Decision, presented: Presented, scope: Scope, receive: Receive, send: Send
     ) -> None:
-        answer = decision.answer
-        if answer is not None and is_retiring(decision):
-            send = _announcing(send, answer, self._guard.access.deprecation)
+        response = _Response(send, decision, self._guard.access.deprecation)
         inner = {
             **scope,
             "headers": _kept(scope["headers"], presented.place),
@@ -79,8 +76,10 @@ class VerifierMiddleware:
         }
         token = current.set(decision)
         try:
-            await self._app(inner, receive, send)
+            await self._app(inner, receive, response.send)
         except Refused as refused:
+            if response.has_begun:
+                raise
             await self._refuse(refused.decision, presented.place, refused.scopes, scope, send)
         finally:
             current.reset(token)
@@ -117,13 +116,22 @@ def _kept(headers: Iterable[tuple[bytes, bytes]], place: Place | None) -> RawHea
     return [pair for pair in headers if pair[0] != held and not (pair[0].startswith(b"x") and is_identity(pair[0]))]
 
 
-def _announcing(send: Send, answer: Answer, standard: bool) -> Send:
-    """Return a ``send`` that tells the caller of the end of its key's version."""
+class _Response:
+    """What the application sends, with what the caller is told of its key's version."""
 
-    async def announcing(message: Message) -> None:
-        if message["type"] in ("http.response.start", "websocket.accept"):
-            added = [(name.encode(), value.encode()) for name, value in headers_for(answer, standard)]
-            message = {**message, "headers": [*(message.get("headers") or ()), *added]}
-        await send(message)
+    __slots__ = ("_added", "_send", "has_begun")
 
-    return announcing
+    def __init__(self, send: Send, decision: Decision, deprecation: bool) -> None:
+        self.has_begun = False
+        self._send = send
+        self._added: RawHeaders = []
+        if decision.answer is not None and is_retiring(decision):
+            headers = headers_for(decision.answer, deprecation)
+            self._added = [(name.encode(), value.encode()) for name, value in headers]
+
+    async def send(self, message: Message) -> None:
+        if not self.has_begun:
+            self.has_begun = True
+            if self._added and message["type"] in ("http.response.start", "websocket.accept"):
+                message = {**message, "headers": [*(message.get("headers") or ()), *self._added]}
+        await self._send(message)

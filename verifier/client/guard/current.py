@@ -42,6 +42,9 @@ def caller() -> Answer:
 
 def caller_of(decision: Decision | None) -> Answer:
     """Return the answer of a decision; raises as :func:`caller`."""
-    if decision is None or decision.answer is None or not decision.allowed:
+    if decision is None:
         raise NotAuthenticated("no key was verified for this request")
+    if decision.answer is None:
+        # Let pass while no verifier answered. Who must know the caller cannot serve it: a fault, not a refusal.
+        raise Refused(Decision(False, 503, "unavailable", None, decision.fault))
     return decision.answer

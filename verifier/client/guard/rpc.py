@@ -39,7 +39,7 @@ def client_address(guard: Guard | AsyncGuard, peer: str, metadata: Any) -> str |
         metadata: of the call.
     """
     kind, _, rest = peer.partition(":")
-    host = unquote(rest).rpartition(":")[0].strip("[]") if kind in ("ipv4", "ipv6") else None
+    host = None if kind == "unix" else unquote(rest).rpartition(":")[0].strip("[]")
     forwarded = []
     if guard.access.trusted_proxies:
         forwarded = [_bytes(value) for name, value in metadata or () if name == "x-forwarded-for"]
