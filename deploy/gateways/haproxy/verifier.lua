@@ -1,11 +1,12 @@
--- Asks the verifier's /v1/authz about a request: `http-request lua.verify HOST:PORT SCOPES`. HAProxy 2.6 or newer.
+-- Asks the verifier's /v1/authz about a request: `http-request lua.verify ADDRESS SCOPES`. HAProxy 2.6 or newer.
+-- ADDRESS is that of a section of HAProxy's own, which keeps connections to nodes; see haproxy.cfg.
 --
 -- Allowed: the identity headers of the request are the verifier's, the caller's own are gone; txn.verifier is
 -- "allowed", and txn.verifier_phase, _deprecation and _sunset hold what the caller should be told, if anything.
 -- Refused: the caller gets the verifier's answer. No answer in time, or a fault: txn.verifier is "unavailable" and the
 -- identity headers are gone; what happens then is the configuration's to say.
 
-local TIMEOUT_MS = 200
+local TIMEOUT_MS = 300
 -- Identity headers begin so; with underscores, too, as many applications make no difference between the two.
 local IDENTITY = "^x[-_]verifier[-_]"
 local TOLD = {
@@ -58,7 +59,7 @@ core.register_action("verify", { "http-req" }, function(txn, address, scopes)
     local headers = question(txn)
     forget_caller(txn)
     local answer = core.httpclient():get({
-        url = "http://" .. address .. "/v1/authz?scopes=" .. scopes, headers = headers, timeout = TIMEOUT_MS,
+        url = "http://127.0.0.1/v1/authz?scopes=" .. scopes, dst = address, headers = headers, timeout = TIMEOUT_MS,
     })
     local status = answer and answer.status or 0
     if status >= 200 and status < 300 then

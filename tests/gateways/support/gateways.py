@@ -48,7 +48,8 @@ class Gateway:
             assert any(change[0] in (FILES / self.name / file).read_text() for file in self.files), change
         for file in self.files:
             text = (FILES / self.name / file).read_text()
-            for old, new in changes:
+            # HAProxy's socket has a name for the whole machine.
+            for old, new in (*changes, ("abns@verifier", f"abns@verifier-{ports[GATEWAY]}")):
                 text = text.replace(old, new)
             (folder / file).parent.mkdir(parents=True, exist_ok=True)
             (folder / file).write_text(at_ports(text, ports))
