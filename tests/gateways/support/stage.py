@@ -52,11 +52,6 @@ class Application:
         self._server.server_close()
 
 
-def _http(port):
-    from verifier.server.settings import Settings
-    return ["--http-listen", f"127.0.0.1:{port}", "--http-address-header", "x-real-ip"] if hasattr(Settings(), "http_listen") else []
-
-
 class Stage:
     """An upstream, a store with keys, and a node that serves it. Close it."""
 
@@ -70,7 +65,7 @@ class Stage:
     def _start(self) -> RunningNode:
         return RunningNode(
             self.keys.home.folder, "--listen", f"127.0.0.1:{self.ports[VERIFIER_GRPC]}",
-            *_http(self.ports[VERIFIER_HTTP]), *OPTIONS,
+            "--http-listen", f"127.0.0.1:{self.ports[VERIFIER_HTTP]}", "--http-address-header", "x-real-ip", *OPTIONS,
         )  # fmt: skip
 
     def publish(self) -> None:

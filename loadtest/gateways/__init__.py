@@ -1,0 +1,1 @@
+"""What asking the verifier adds to a gateway: ``python -m loadtest.gateways``."""
