@@ -15,6 +15,7 @@ cdef enum:
     ASKED_BAD_ADDRESS = 4
     ASKED_UNDECODABLE = 5      # for formats: authz_ask_end never says so
     ASKED_UNAVAILABLE = 6      # likewise: no keyring, or a stale one (503; never folded into a refusal)
+    ASKED_FORGED = 7           # a header with underscores that an upstream may take for an identity header
 
 # A request while it is read.
 ctypedef struct asked_t:
@@ -26,6 +27,7 @@ ctypedef struct asked_t:
     uint32_t repeated          # more than once
     uint32_t held              # with a key in it
     bint bad_scopes
+    bint forged
     text_t address
     text_t forwarded[HOPS_MAX] # values of X-Forwarded-For, the last ones
     int forwarded_count
@@ -41,5 +43,5 @@ cdef void authz_ask_query(asked_t* asked, const uint8_t* target, size_t length) 
 cdef void authz_ask_scopes(asked_t* asked, const uint8_t* text, size_t length) noexcept nogil
 # Who connected to the gateway; empty for nobody. The last call counts.
 cdef void authz_ask_address(asked_t* asked, const uint8_t* text, size_t length) noexcept nogil
-# ASKED_*: bad scopes and addresses before missing and multiple keys.
+# ASKED_*: bad scopes, addresses and headers before missing and multiple keys.
 cdef int authz_ask_end(asked_t* asked) noexcept nogil

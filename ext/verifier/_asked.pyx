@@ -3,11 +3,16 @@
 A request that holds more than one key is refused, whatever the keys are: gateway and upstream might otherwise mean
 different ones. A header that holds a key and is repeated counts as more than one, and so does a comma in it, since that
 is how headers are joined.
+
+A header such as X_Verifier_Client is refused, too: servers after CGI's fashion (WSGI among them) take underscores and
+hyphens for the same, and gateways, which overwrite the one, let the other pass.
 """
 
 from libc.string cimport memchr, memcmp
 
-from verifier._authz cimport FORWARDED_BIT, FORWARDED_LENGTH, HEADER_SCHEME, NAME_BYTES_MAX, QUERY, place_t
+from verifier._authz cimport (
+    FORWARDED_BIT, FORWARDED_LENGTH, HEADER_SCHEME, IDENTITY_BIT, IDENTITY_BYTES_MAX, IDENTITY_FIXED, QUERY, place_t,
+)
 from verifier._judge cimport SCOPES_MAX
 from verifier._wire cimport WIRE_OK, check_scope, parse_address
 
@@ -73,7 +78,7 @@ cdef void authz_ask_begin(const authz_t* authz, asked_t* asked, request_t* reque
     asked.keys = 0
     asked.place = 0
     asked.seen = asked.repeated = asked.held = 0
-    asked.bad_scopes = False
+    asked.bad_scopes = asked.forged = False
     asked.address.at = NULL
     asked.address.length = 0
     asked.forwarded_count = 0
@@ -114,6 +119,23 @@ cdef void take_header(asked_t* asked, int number, const uint8_t* value, size_t l
         take_key(asked, number, &key)
 
 
+cdef bint is_forged(const authz_t* authz, const uint8_t* name, size_t length) noexcept nogil:
+    """Tell whether a name is that of an identity header but for underscores."""
+    cdef const text_t* own
+    cdef int i
+    cdef size_t at
+    if memchr(name, c'_', length) == NULL:
+        return False
+    for i in range(IDENTITY_FIXED + authz.metadata_count):
+        own = &authz.identity[i]
+        at = 0
+        while own.length == length and at < length and (c'-' if name[at] == c'_' else name[at]) == own.at[at]:
+            at += 1
+        if at == length:
+            return True
+    return False
+
+
 cdef void look_at_header(asked_t* asked, uint32_t candidates, const uint8_t* name, size_t name_length,
                          const uint8_t* value, size_t value_length) noexcept nogil:
     cdef int i
@@ -124,13 +146,15 @@ cdef void look_at_header(asked_t* asked, uint32_t candidates, const uint8_t* nam
         asked.forwarded[asked.forwarded_count % HOPS_MAX].at = value
         asked.forwarded[asked.forwarded_count % HOPS_MAX].length = value_length
         asked.forwarded_count += 1
+    if candidates & IDENTITY_BIT and is_forged(asked.authz, name, name_length):
+        asked.forged = True
 
 
 cdef void authz_ask_header(asked_t* asked, const uint8_t* name, size_t name_length, const uint8_t* value,
                            size_t value_length) noexcept nogil:
-    # Nearly every header has a name of a length that no place has.
+    # Most headers have a name of a length that no place has.
     cdef uint32_t candidates
-    if name_length > NAME_BYTES_MAX:
+    if name_length > IDENTITY_BYTES_MAX:
         return
     candidates = asked.authz.by_length[name_length]
     if candidates:
@@ -293,6 +317,8 @@ cdef int authz_ask_end(asked_t* asked) noexcept nogil:
         return ASKED_BAD_SCOPES
     if settle_address(asked) != ASKED_OK:
         return ASKED_BAD_ADDRESS
+    if asked.forged:
+        return ASKED_FORGED
     if asked.keys == 0:
         return ASKED_MISSING_KEY
     if asked.keys > 1 or asked.repeated & asked.held:

@@ -18,6 +18,7 @@ from libc.stdint cimport uint8_t, uint16_t
 cdef enum:
     PLACES_MAX = 8             # where a key may be
     NAME_BYTES_MAX = 64        # of a header, a query parameter, a scheme
+    IDENTITY_BYTES_MAX = 80    # of the name of an identity header
     HOPS_MAX = 8
     METADATA_MAX = 16
     REALM_BYTES_MAX = 128
@@ -30,6 +31,7 @@ cdef enum:
     QUERY = 2
     FORWARDED_LENGTH = 15      # of "x-forwarded-for"
     FORWARDED_BIT = 32768      # in authz_t.by_length
+    IDENTITY_BIT = 16384
 
 ctypedef struct text_t:
     const uint8_t* at
@@ -58,8 +60,9 @@ ctypedef struct authz_t:
     text_t identity[IDENTITY_MAX]     # names of the identity headers: fixed ones, then metadata
     text_t metadata[METADATA_MAX]     # names in records
     int metadata_count
-    uint16_t by_length[NAME_BYTES_MAX + 1]    # bit i: the header of place i has a name so long; bit 15: forwarded
-    uint8_t identity_bytes[METADATA_MAX][NAME_BYTES_MAX + 16]
+    # Bit i: the header of place i has a name so long. Bit 15: X-Forwarded-For is looked at. Bit 14: identity headers.
+    uint16_t by_length[IDENTITY_BYTES_MAX + 1]
+    uint8_t identity_bytes[METADATA_MAX][IDENTITY_BYTES_MAX]
     uint8_t metadata_bytes[METADATA_MAX][NAME_BYTES_MAX]
 
 cdef class Authz:

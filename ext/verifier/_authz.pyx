@@ -59,10 +59,12 @@ cdef class Authz:
         for i in range(IDENTITY_FIXED):
             authz.identity[i].at = <const uint8_t*>FIXED_NAMES[i]
             authz.identity[i].length = strlen(FIXED_NAMES[i])
+            authz.by_length[authz.identity[i].length] |= IDENTITY_BIT
         for name, header in metadata:
             i = authz.metadata_count
             keep(&authz.metadata[i], authz.metadata_bytes[i], name.encode(), NAME_BYTES_MAX)
-            keep(&authz.identity[IDENTITY_FIXED + i], authz.identity_bytes[i], header.encode(), NAME_BYTES_MAX + 16)
+            keep(&authz.identity[IDENTITY_FIXED + i], authz.identity_bytes[i], header.encode(), IDENTITY_BYTES_MAX)
+            authz.by_length[authz.identity[IDENTITY_FIXED + i].length] |= IDENTITY_BIT
             authz.metadata_count += 1
 
     cdef _add_place(self, place_t* place, realm, kind, name, scheme):

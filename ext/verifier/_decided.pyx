@@ -13,7 +13,7 @@ from libc.string cimport memcmp, memcpy, memset, strlen
 from libc.time cimport gmtime_r, time_t, tm
 
 from verifier._asked cimport (
-    ASKED_BAD_ADDRESS, ASKED_BAD_SCOPES, ASKED_MISSING_KEY, ASKED_MULTIPLE_KEYS, ASKED_UNAVAILABLE,
+    ASKED_BAD_ADDRESS, ASKED_BAD_SCOPES, ASKED_FORGED, ASKED_MISSING_KEY, ASKED_MULTIPLE_KEYS, ASKED_UNAVAILABLE,
 )
 from verifier._authz cimport place_t
 from verifier._judge cimport (
@@ -46,7 +46,7 @@ ctypedef struct public_t:
     const char* body           # without its closing brace
 
 cdef public_t INVALID_KEY, MISSING_KEY, MULTIPLE_KEYS, KEY_REVOKED, DISABLED_KEY, KEY_NOT_ACTIVE, KEY_EXPIRED
-cdef public_t FOREIGN_ADDRESS, MISSING_SCOPE, LIMITED, EXCEEDED, BAD_SCOPES, BAD_ADDRESS, UNDECODABLE, UNAVAILABLE
+cdef public_t FOREIGN_ADDRESS, MISSING_SCOPE, LIMITED, EXCEEDED, BAD_SCOPES, BAD_ADDRESS, FORGED, UNDECODABLE, UNAVAILABLE
 cdef public_t MINIMAL          # the one body of all 401, where so little is told
 cdef public_t* BY_VERDICT[VERDICTS]
 
@@ -114,6 +114,9 @@ cdef void define_all() noexcept nogil:
     define(&BAD_ADDRESS, 400, 3, b"bad_request",
            b'{"type":"about:blank","title":"Bad Request","status":400,"code":"bad_request",'
            b'"detail":"The caller\'s address is not an IP address."')
+    define(&FORGED, 400, 3, b"bad_request",
+           b'{"type":"about:blank","title":"Bad Request","status":400,"code":"bad_request",'
+           b'"detail":"The request has a header that only the gateway may set."')
     define(&UNDECODABLE, 400, 3, b"bad_request",
            b'{"type":"about:blank","title":"Bad Request","status":400,"code":"bad_request",'
            b'"detail":"The request cannot be understood."')
@@ -466,6 +469,8 @@ cdef void authz_refuse(const authz_t* authz, int asked, decided_t* decided) noex
         public = &BAD_SCOPES
     elif asked == ASKED_BAD_ADDRESS:
         public = &BAD_ADDRESS
+    elif asked == ASKED_FORGED:
+        public = &FORGED
     elif asked == ASKED_UNAVAILABLE:
         public = &UNAVAILABLE
     say(authz, decided, public)

@@ -172,6 +172,10 @@ def answer(config: Config, world: World, moment: Moment, request: Request) -> To
     address, scopes = address_of(config, request), scopes_of(request)
     if address is None or scopes is None:
         return 400
+    own = {f"x-verifier-{name}" for name in ("client", "key-id", "version", "phase", "scopes", "revision")}
+    own |= {header for _, header in config.metadata}
+    if any(name.decode("latin-1").replace("_", "-") in own for name, _ in request.headers if b"_" in name):
+        return 400
     found = find_keys(config, request)
     if not found.keys:
         return refusal(config, 401, "missing_key", challenge(config, 0))

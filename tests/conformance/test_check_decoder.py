@@ -35,7 +35,7 @@ QUICK = settings(max_examples=300, deadline=None, suppress_health_check=[HealthC
 tokens = st.sampled_from([token.encode() for token in TOKENS])
 keys = tokens | tokens | st.sampled_from([b"", b" ", b"a,b", b"\xff\xfe", b"x" * 513, b"%76k_live", b"bearer"])
 names = st.sampled_from([b"authorization", b"x-api-key", b"x-key-id1", b"accept", b"x-forwarded-for", b":path", b"",
-                         b"x-apI-key", b"authorizatiom", b"x" * 64, b"y" * 200])  # fmt: skip
+                         b"x_verifier-key_id", b"x_verifier_k0", b"x-apI-key", b"authorizatiom", b"x" * 64, b"y" * 200])  # fmt: skip
 blanks = st.sampled_from([b"", b" ", b"\t ", b"  "])
 schemes = st.sampled_from([b"Bearer", b"bearer", b"BEARER", b"Token", b"Basic", b"Bearerx", b"", b"Bear"])
 credentials = st.builds(lambda before, scheme, between, key, after: before + scheme + between + key + after,
@@ -50,7 +50,8 @@ parameters = st.builds(lambda name, equals, key: name + equals + key,
 paths = st.builds(lambda path, query: path + b"".join(query), st.sampled_from([b"/", b"", b"/a/b", b"?", b"/a?x=1"]),
                   st.lists(st.builds(bytes.__add__, st.sampled_from([b"?", b"&", b"&&", b"#"]), parameters),
                            max_size=4))
-noise = st.sampled_from([b"accept", b"x-forwarded-for", b":path", b"authorizatiom", b"x" * 64, b"y" * 200])
+noise = st.sampled_from([b"accept", b"x-verifier-client", b"x_verifier_clien", b"y_verifier_client",
+                         b"x-forwarded-for", b":path", b"authorizatiom", b"x" * 64, b"y" * 200])  # fmt: skip
 presented = st.tuples(st.just(b"x-api-key"), tokens) | st.tuples(
     st.just(b"authorization"), st.builds(bytes.__add__, st.sampled_from([b"Bearer ", b"bearer\t "]), tokens))
 scopes = st.lists(st.sampled_from([b"read", b"write", b"admin:all", b"a" * 128, b"a" * 129, b"", b'"', b"\xff"]),

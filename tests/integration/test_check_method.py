@@ -139,6 +139,13 @@ def test_nothing_in_a_record_can_break_out_of_its_header(gateway: Gateway):
     assert found.headers["x-verifier-client"] == found.metadata["client"]
 
 
+@pytest.mark.parametrize("name", ["x_verifier_client", "x-verifier_key-id", "x_verifier-scopes", "x_verifier_plan"])
+def test_a_header_that_wsgi_takes_for_an_identity_header_is_refused(gateway: Gateway, name: str):
+    found = gateway.ask({"x-api-key": GOOD, name: "root"})
+    assert (400, 3, "bad_request") == (found.status, found.code, found.metadata["code"])
+    assert 200 == gateway.ask({"x-api-key": GOOD, name.replace("_", "-"): "root", name + "s": "", "a" + name: ""}).status
+
+
 def test_the_longest_values_fit(gateway: Gateway):
     found = gateway.ask({"x-api-key": LONG})
     assert ("c" * 255, "k" * 255) == (found.headers["x-verifier-client"], found.headers["x-verifier-key-id"])

@@ -23,7 +23,7 @@ CODES = (
     "INTERNAL", "UNAVAILABLE", "DATA_LOSS", "UNAUTHENTICATED",
 )  # fmt: skip
 # Public code -> ASKED_* of ext/verifier/_asked.pxd.
-REFUSALS = {"missing_key": (1,), "multiple_keys": (2,), "bad_request": (3, 4, 5)}
+REFUSALS = {"missing_key": (1,), "multiple_keys": (2,), "bad_request": (3, 4, 5, 7)}
 # Counter of the loops -> metric and help.
 PLAIN = {
     "accepted": ("verifier_connections_accepted_total", "Connections accepted."),
