@@ -8,7 +8,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 REQUESTS = 5_000
 ROUNDS = 5
@@ -29,7 +29,7 @@ def main() -> None:
         with Keyring.open(Path(folder) / "home") as keyring:
             verdict_us = _best_us(lambda: _repeat(lambda: keyring.verify(GOOD.encode(), ("read",), "192.0.2.7")))
             print(f"verdict alone       {verdict_us:7.2f} us")
-            for name, measure in (("ASGI", _asgi), ("Starlette", _starlette), ("WSGI", _wsgi)):
+            for name, measure in (("ASGI", _asgi), ("Starlette", _starlette), ("WSGI", _wsgi), ("gRPC", _grpc)):
                 bare_us, guarded_us = measure(keyring, Access(scopes=["read"]), GOOD)
                 print(f"{name:10} bare {bare_us:7.2f} us  guarded {guarded_us:7.2f} us  "
                       f"adds {guarded_us - bare_us:6.2f} us")
@@ -114,6 +114,36 @@ def _wsgi(keyring: Any, access: Any, token: str) -> tuple[float, float]:
         _best_us(lambda app=app: _repeat(lambda: app(dict(environ), answered)))  # type: ignore[misc]
         for app in (service, guarded)
     )
+
+
+class _Context:
+    """What the interceptor asks of grpcio's context of a call."""
+
+    def peer(self) -> str:
+        """Return the peer as grpcio writes it."""
+        return "ipv4:192.0.2.7:4711"
+
+
+class _Details(NamedTuple):
+    method: str
+    invocation_metadata: tuple[tuple[str, str], ...]
+
+
+def _grpc(keyring: Any, access: Any, token: str) -> tuple[float, float]:
+    import grpc
+
+    from verifier.client.interceptors import VerifierInterceptor
+
+    metadata = (("user-agent", "grpc-python/1.80"), ("x-request-id", "3f0c6a52"), ("authorization", f"Bearer {token}"))
+    details, context = _Details("/shop.Orders/List", metadata), _Context()
+    handler = grpc.unary_unary_rpc_method_handler(lambda request, _context: request)
+    interceptor = VerifierInterceptor(keyring, access)
+
+    def guarded() -> None:
+        found = interceptor.intercept_service(lambda _details: handler, details)
+        assert found.unary_unary(b"ok", context) == b"ok"
+
+    return _best_us(lambda: _repeat(lambda: handler.unary_unary(b"ok", context))), _best_us(lambda: _repeat(guarded))
 
 
 if __name__ == "__main__":

@@ -54,6 +54,10 @@ def test_one_key_is_found(headers: list[tuple[bytes, bytes]], query: bytes, toke
     assert (1, token) == PLACES.find(headers, query)[:2]
 
 
+def test_a_key_is_not_printed():
+    assert "secret" not in repr(PLACES.find([(API_KEY, b"secret")]))
+
+
 @pytest.mark.parametrize(("headers", "query"), [
     ([], b""), ([(BEARER, b"Bearer")], b""), ([(BEARER, b"Bearer ")], b""), ([(BEARER, b"Basic abc")], b""),
     ([(BEARER, b"Bearerabc")], b""), ([(API_KEY, b"")], b""), ([], b"api_key="), ([], b"API_KEY=abc"), ([], b"api_key"),

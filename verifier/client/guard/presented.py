@@ -69,6 +69,10 @@ class Presented(NamedTuple):
     token: bytes
     place: Place | None
 
+    def __repr__(self) -> str:
+        """Leave the key out, since tools that report errors print variables."""
+        return f"Presented(keys={self.keys}, place={self.place})"
+
 
 def parse_place(text: str) -> Place:
     """Read a place: ``authorization: Bearer``, ``x-api-key`` or ``query:api_key``.
