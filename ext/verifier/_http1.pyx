@@ -129,7 +129,6 @@ cdef void begin_next(session_t* session) noexcept nogil:
     """A request is over and answered."""
     cdef http1_t* http1 = session.http1
     http1.stage = STAGE_HEAD if http1.keeps_alive else STAGE_OVER
-    http1.line_skipped = False
     http1.scanned = 0
     http1.is_answered = False
     memset(&http1.web, 0, sizeof(http1.web))
@@ -223,10 +222,8 @@ cdef size_t take_head(session_t* session, uint8_t* data, size_t length) noexcept
     cdef head_t head
     cdef size_t size
     cdef int status
-    if not http1.line_skipped and length >= 2 and data[0] == c'\r' and data[1] == c'\n':
-        http1.line_skipped = True
-        return 2
-    if http1.scanned == 0 and not (c'A' <= data[0] <= c'Z' or c'a' <= data[0] <= c'z') and data[0] != c'\r':
+    # No method of ours begins in another way; nor is there an empty line between requests, as some would let pass.
+    if http1.scanned == 0 and not (c'A' <= data[0] <= c'Z' or c'a' <= data[0] <= c'z'):
         refuse(session, HTTP_BAD_REQUEST, b"This is not HTTP/1.1.")
         return 0
     size = head_length(session, data, length)

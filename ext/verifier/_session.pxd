@@ -30,7 +30,6 @@ ctypedef struct http1_t:
     bint is_answered           # before its body, which nobody needs
     bint keeps_alive
     int minor                  # of the version
-    bint line_skipped          # an empty line before a request is let pass, once
     size_t scanned             # bytes of the head or trailers that were looked at
     uint64_t left              # bytes of the body or chunk that are still to come
     size_t received            # bytes of the body so far, chunk extensions and trailers included
