@@ -35,7 +35,8 @@ QUICK = settings(max_examples=300, deadline=None, suppress_health_check=[HealthC
 tokens = st.sampled_from([token.encode() for token in TOKENS])
 keys = tokens | tokens | st.sampled_from([b"", b" ", b"a,b", b"\xff\xfe", b"x" * 513, b"%76k_live", b"bearer"])
 names = st.sampled_from([b"authorization", b"x-api-key", b"x-key-id1", b"accept", b"x-forwarded-for", b":path", b"",
-                         b"x_verifier-key_id", b"x_verifier_k0", b"x-apI-key", b"authorizatiom", b"x" * 64, b"y" * 200])  # fmt: skip
+                         b"x_verifier-key_id", b"x_verifier_k0", b"x-apI-key", b"authorizatiom", b"x" * 64,
+                         b"y" * 200])  # fmt: skip
 blanks = st.sampled_from([b"", b" ", b"\t ", b"  "])
 schemes = st.sampled_from([b"Bearer", b"bearer", b"BEARER", b"Token", b"Basic", b"Bearerx", b"", b"Bear"])
 credentials = st.builds(lambda before, scheme, between, key, after: before + scheme + between + key + after,

@@ -123,7 +123,7 @@ class Settings:
     control_per_s: int = field(default=LIMITS.control_per_s, metadata=as_written(number(0, 10_000_000), "N",
         "Such frames per second for which a connection is forgiven."))
     authz: str = field(default="on", metadata=as_written(one_of("on", "off"), "CHOICE",
-        "Whether gateways are answered: Envoy's Check (ext_authz)."))
+        "Whether gateways are answered: Envoy's Check (ext_authz), and /v1/authz."))
     authz_keys: tuple[str, ...] = field(default=("authorization: Bearer", "x-api-key"),
                                         metadata=as_written(key_place, "PLACE",
         "Where a request may have its key: HEADER, HEADER: SCHEME or query:NAME. May be given several times.",
