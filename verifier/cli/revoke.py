@@ -51,7 +51,9 @@ def command(
     Without --expect or --yes it is a preview: how many versions it is about, who would be cut off, and how much they
     were used lately. With only the times, it is about all versions issued then. For key_compromise it is
     also about versions that could come back: whose overlap is over, or that are revoked for less. The drop guard does
-    not count what was revoked.
+    not count what was revoked, retired, switched off or has ended, by this command or before it.
+
+    If it is interrupted, repeat it with --request-id and the id that it printed: what was recorded is published then.
     """
     if yes and expect is None and not at_terminal():
         raise InvalidInput("--yes is for a terminal", hint="in scripts, give --expect N with the preview's count")
