@@ -139,7 +139,8 @@ def standing(store: BenchStore) -> Iterator[list[Case]]:
         grpc, http, peer = free_port(), free_port(), free_port()
         node = stand.start_python(
             "node", http, "verifier", "--store", store.home, "serve", "--listen", f"127.0.0.1:{grpc}",
-            "--metrics", "off", "--http-listen", f"127.0.0.1:{http}", "--http-address-header", "x-real-ip", "--state", f"{scratch}/state",
+            "--metrics", "off", "--state", f"{scratch}/state", "--http-listen", f"127.0.0.1:{http}",
+            "--http-address-header", "x-real-ip",
         )  # fmt: skip
         grpcio = stand.start_python("grpcio", peer, "loadtest.peers.grpcio_ext_authz", "--store", store.home,
                                     "--listen", f"127.0.0.1:{peer}")

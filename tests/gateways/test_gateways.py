@@ -200,6 +200,7 @@ def test_the_caller_is_told_that_its_key_is_being_replaced(running: Running):
     assert answer.headers["x-api-key-phase"].startswith("retiring; successor=2; end="), answer
     assert abs(int(answer.headers["deprecation"].removeprefix("@")) - time.time()) < 60
     assert answer.headers["sunset"].endswith(" GMT")
+    assert "private" in answer.headers["cache-control"]
     answer = call(running.port, "/", by_key(new.token))
     assert identity(running, new, **{"x-verifier-version": "2"}) == answer.identity
-    assert not {"x-api-key-phase", "deprecation", "sunset"} & answer.headers.keys()
+    assert not {"x-api-key-phase", "deprecation", "sunset", "cache-control"} & answer.headers.keys()

@@ -11,7 +11,7 @@ Headers = Sequence[tuple[str, str]]
 
 @dataclass(frozen=True)
 class Answer:
-    """What the caller got; header names in lower case."""
+    """What the caller got; header names in lower case, repeated ones joined."""
 
     status: int
     headers: dict[str, str]
@@ -71,7 +71,9 @@ class Caller:
             self._connection.putheader("Content-Length", str(len(body)))
         self._connection.endheaders(body or None)
         answer = self._connection.getresponse()
-        found = {name.lower(): value for name, value in answer.getheaders()}
+        found: dict[str, str] = {}
+        for name, value in answer.getheaders():
+            found[name.lower()] = ", ".join(filter(None, [found.get(name.lower()), value]))
         return Answer(answer.status, found, answer.read())
 
 

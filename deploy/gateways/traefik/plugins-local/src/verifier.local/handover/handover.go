@@ -1,5 +1,5 @@
 // Package handover does what Traefik's forwardAuth cannot. After it: hands headers that forwardAuth copied to the
-// request over to the caller's response, and takes the key off the query. Before it: takes off all headers that begin
+// request over to the caller's response, which caches must not share then, and takes the key off the query. Before it: takes off all headers that begin
 // like the verifier's, also those that differ in underscores.
 package handover
 
@@ -42,6 +42,7 @@ func (h *handover) ServeHTTP(response http.ResponseWriter, request *http.Request
 	for _, name := range h.config.Headers {
 		if value := request.Header.Get(name); value != "" {
 			response.Header().Set(name, value)
+			response.Header().Set("Cache-Control", "private")
 		}
 		request.Header.Del(name)
 	}
