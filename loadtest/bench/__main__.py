@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from loadtest.bench import check, cpu, latency, load, lookup, memory, publish, revocation, swap, usage
+from loadtest.bench import check, cpu, http, latency, load, lookup, memory, publish, revocation, swap, usage
 from loadtest.bench.driving import CORES
 from loadtest.bench.plan import Plan
 from loadtest.bench.report import Row, machine, markdown, print_rows, write_docs, write_json
@@ -20,6 +20,7 @@ PARTS: dict[str, Callable[[Plan], list[Row]]] = {
     "lookup": lookup.measure,
     "cpu": cpu.measure,
     "check": check.measure,
+    "http": http.measure,
     "latency": latency.measure,
     "memory": memory.measure,
     "load": load.measure,
@@ -41,7 +42,7 @@ PARTS: dict[str, Callable[[Plan], list[Row]]] = {
 @click.option("--docs", is_flag=True, help="Put the run into docs/benchmarks.md, too.")
 def main(parts: tuple[str, ...], keys: int, quick: bool, rounds: int | None, seconds: float | None, peers: str,
          json_file: Path, docs: bool) -> None:
-    """Measure the named parts, or all: publish size lookup cpu check latency memory load swap revocation usage.
+    """Measure the named parts, or all: publish size lookup cpu check http latency memory load swap revocation usage.
 
     Exit code 1 when a budget was missed.
     """

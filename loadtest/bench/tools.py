@@ -2,12 +2,15 @@
 
 import shutil
 import subprocess
+import sysconfig
+import venv
 from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 LOADTEST = ROOT / "loadtest"
 BUILD = ROOT / "build" / "loadtest"
+HTTP_PEERS = ["granian", "httptools", "starlette", "uvicorn", "uvloop"]
 C_FLAGS = ["-std=gnu11", "-O2", "-g1", "-Wall", "-Wextra"]
 
 
@@ -50,6 +53,28 @@ def cpp_grpc() -> Path:
     libraries = _libraries("grpc++ protobuf")
     sources = [LOADTEST / "peers/cpp_grpc/server.cc", *generated]
     return compiled(folder / "server", ["g++", "-std=c++17", "-O2", f"-I{folder}"], sources, libraries)
+
+
+def http_peers() -> Path:
+    """Return a Python that has what the HTTP peers need, beside all that this one has.
+
+    In an environment of its own, since uvicorn would use uvloop wherever it finds it.
+
+    Raises:
+        Missing: the packages cannot be had.
+    """
+    folder = BUILD / "http-peers"
+    python = folder / "bin" / "python"
+    if not (folder / "installed").exists():
+        venv.create(folder, with_pip=True, clear=True)
+        (site,) = folder.glob("lib/python*/site-packages")
+        (site / "beside.pth").write_text(f"{sysconfig.get_paths()['purelib']}\n{ROOT}\n")
+        done = subprocess.run([python, "-m", "pip", "install", "-q", *HTTP_PEERS], capture_output=True, text=True,
+                              check=False)
+        if done.returncode:
+            raise Missing(f"pip install {' '.join(HTTP_PEERS)}: {done.stderr[-500:]}")
+        (folder / "installed").touch()
+    return python
 
 
 def compiled(target: Path, command: Sequence[str], sources: Sequence[Path], libraries: Sequence[str],

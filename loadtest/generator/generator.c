@@ -364,7 +364,7 @@ static void run(void) {
 
 static const char usage[] =
     "usage: generator --target HOST:PORT|unix:PATH --requests FILE [options]\n"
-    "  --protocol grpc|redis|echo   default grpc\n"
+    "  --protocol grpc|http1|redis|echo   default grpc\n"
     "  --path /package.Service/Method\n"
     "  --connections N --streams N  calls in flight on each connection\n"
     "  --rate N                     open loop: calls per second in all; latency counts from the planned time\n"
@@ -427,7 +427,7 @@ static void parse(int count, char **arguments) {
 }
 
 static const struct protocol *find_protocol(const char *name) {
-    const struct protocol *all[] = {&grpc_protocol, &redis_protocol, &echo_protocol};
+    const struct protocol *all[] = {&grpc_protocol, &http1_protocol, &redis_protocol, &echo_protocol};
     for (unsigned i = 0; i < sizeof all / sizeof *all; i++)
         if (!strcmp(all[i]->name, name)) return all[i];
     fail("no protocol %s", name);

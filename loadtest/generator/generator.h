@@ -2,7 +2,7 @@
 //
 //   generator.c  options, the loop, closed and open pacing
 //   http2.c      gRPC unary calls over h2c: own frame layer, HPACK answers decoded by nghttp2
-//   ordered.c    protocols that answer in order: Redis GET, echo
+//   ordered.c    protocols that answer in order: HTTP/1.1, Redis GET, echo
 //   report.c     counting, histogram, CPU of both sides, JSON
 //
 // One thread, one epoll set. A generator must cost less than what it loads, or it measures itself; so a request is a
@@ -31,7 +31,7 @@ struct request {
 
 struct options {
     const char *target;       // HOST:PORT or unix:PATH
-    const char *protocol;     // grpc, redis, echo
+    const char *protocol;     // grpc, http1, redis, echo
     const char *path;
     const char *requests_file;
     const char *header[HEADERS_MAX];  // extra constant headers, "name:value"
@@ -104,7 +104,7 @@ struct outcome {
     bool canary;
 };
 
-extern const struct protocol grpc_protocol, redis_protocol, echo_protocol;
+extern const struct protocol grpc_protocol, http1_protocol, redis_protocol, echo_protocol;
 extern struct options options;
 extern struct totals totals;
 

@@ -1,7 +1,8 @@
-// Protocols that answer in order, with pipelining: Redis GET, and an echo of the same bytes.
+// Protocols that answer in order, with pipelining: HTTP/1.1, Redis GET, and an echo of the same bytes.
 //
-// The requests file holds what goes over the wire, a whole RESP command for Redis.
+// The requests file holds what goes over the wire, a whole request for HTTP, a whole RESP command for Redis.
 
+#define _GNU_SOURCE
 #include "generator.h"
 
 #include <stdlib.h>
@@ -73,5 +74,25 @@ static ssize_t receive_redis(struct connection *connection, const uint8_t *bytes
     return (ssize_t)used;
 }
 
+// A status of 2xx is a hit (1), 401 and 403 are misses (3), anything else is an error. Only answers that say their length.
+static ssize_t receive_http1(struct connection *connection, const uint8_t *bytes, size_t length, int64_t now_ns) {
+    size_t used = 0;
+    while (connection->in_flight) {
+        const char *head = (const char *)bytes + used;
+        const char *end = memmem(head, length - used, "\r\n\r\n", 4);
+        if (!end) break;
+        const char *field = memmem(head, (size_t)(end - head), "ontent-length: ", 15);
+        if (!field) field = memmem(head, (size_t)(end - head), "ontent-Length: ", 15);
+        if (!field || memcmp(head, "HTTP/1.1 ", 9)) return -1;
+        size_t reply = (size_t)(end - head) + 4 + strtoul(field + 15, NULL, 10);
+        if (length - used < reply) break;
+        int status = (int)strtol(head + 9, NULL, 10);
+        used += reply;
+        answer(connection, now_ns, status / 100 == 2 ? 1 : status == 401 || status == 403 ? 3 : -1);
+    }
+    return (ssize_t)used;
+}
+
+const struct protocol http1_protocol = {"http1", 0, open_pipeline, release_pipeline, send_ordered, receive_http1};
 const struct protocol redis_protocol = {"redis", 0, open_pipeline, release_pipeline, send_ordered, receive_redis};
 const struct protocol echo_protocol = {"echo", 0, open_pipeline, release_pipeline, send_ordered, receive_echo};

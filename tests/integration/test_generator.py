@@ -12,6 +12,7 @@ import pytest
 
 from loadtest.bench import tools
 from loadtest.bench.revisions import Reel, mixed_answers
+from tests.support.web import GOOD, UNKNOWN, head, web_server, world
 from verifier.v1.verifier_pb2 import VERDICT_KEY_DISABLED, VERDICT_VALID, VerifyRequest, VerifyResponse
 
 pytestmark = pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler")
@@ -90,3 +91,22 @@ def test_canaries_are_counted_apart_and_mixed_answers_found(generate, tmp_path):
     played = Reel(tmp_path, tmp_path, 299, 301, tmp_path, 5)
     assert mixed_answers(played, [report]) == 0
     assert mixed_answers(Reel(tmp_path, tmp_path, 300, 301, tmp_path, 5), [report]) == row["canaries"]["6"]
+
+
+def test_http_1_is_counted_by_what_it_answers(tmp_path):
+    with web_server(world()) as server:
+        def run(token: str, *options: str) -> dict:
+            request = head("/v1/authz", f"x-api-key: {token}")
+            requests = tmp_path / "requests"
+            requests.write_bytes(struct.pack(">I", len(request)) + request)
+            command = [tools.generator(), "--protocol", "http1", "--target", "{}:{}".format(*server.address),
+                       "--requests", requests, "--warmup", "0", "--calls", "200", *options]  # fmt: skip
+            return json.loads(subprocess.run(command, check=True, capture_output=True, text=True, timeout=20).stdout)
+
+        good = run(GOOD, "--connections", "2", "--streams", "4", "--expect", "1")
+        assert 0 == good["errors"]
+        assert list(good["verdicts"]) == ["1"]
+        assert good["verdicts"]["1"] >= good["calls"] >= 200
+        refused = run(UNKNOWN, "--expect", "1")
+        assert list(refused["verdicts"]) == ["3"]
+        assert refused["errors"] >= refused["calls"] >= 200

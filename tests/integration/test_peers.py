@@ -9,12 +9,13 @@ import grpc
 import pytest
 from google.protobuf.message import DecodeError
 
-from loadtest.peers import grpcio_aio, grpcio_sync
+from loadtest.peers import grpcio_aio, grpcio_sync, http_asgi
 from tests.conformance.comparing import outcome, settled, without_staleness
 from tests.conformance.reference import Moment
 from tests.conformance.requests import Requests
 from tests.conformance.server import Reference
 from tests.conformance.worlds import random_world, view_of
+from tests.support.web import GOOD, UNKNOWN, answers_of, head, web_server, world
 from verifier.client import VerifierClient
 from verifier.client._channel import VERIFY
 from verifier.v1.verifier_pb2 import VerifyRequest
@@ -74,3 +75,23 @@ def _is_stock(message: bytes) -> bool:
     except DecodeError:
         return False
     return True
+
+
+@pytest.mark.parametrize("token", [GOOD, UNKNOWN])
+def test_http_peers_tell_the_identity_that_a_node_tells(monkeypatch, token: str):
+    view = world()
+    monkeypatch.setattr(http_asgi, "keyring", lambda: view)
+    sent: list = []
+
+    async def send(message: dict) -> None:
+        sent.append(message)
+
+    headers = [(b"host", b"x"), (b"authorization", b"Bearer " + token.encode())]
+    asyncio.run(http_asgi.bare({"type": "http", "headers": headers}, None, send))
+    with web_server(world()) as server:
+        (answer,) = answers_of(server.say(head("/v1/authz", f"authorization: Bearer {token}")))
+    told = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
+    assert answer.status == sent[0]["status"]
+    same = {name: value for name, value in told.items() if name.startswith("x-verifier")}
+    assert same == {name: value for name, value in answer.headers.items() if name in same}
+    assert (token == GOOD) == bool(same)
