@@ -10,7 +10,6 @@ malformed and one that is unknown are answered alike to the byte.
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy, memset, strlen
-from libc.time cimport gmtime_r, time_t, tm
 
 from verifier._asked cimport (
     ASKED_BAD_ADDRESS, ASKED_BAD_SCOPES, ASKED_FORGED, ASKED_MISSING_KEY, ASKED_MULTIPLE_KEYS, ASKED_UNAVAILABLE,
@@ -44,6 +43,9 @@ ctypedef struct public_t:
     int rpc_code
     const char* code
     const char* body           # without its closing brace
+
+ctypedef struct parts_t:
+    int64_t year, month, day, weekday, hour, minute, second
 
 cdef public_t INVALID_KEY, MISSING_KEY, MULTIPLE_KEYS, KEY_REVOKED, DISABLED_KEY, KEY_NOT_ACTIVE, KEY_EXPIRED
 cdef public_t FOREIGN_ADDRESS, MISSING_SCOPE, LIMITED, EXCEEDED, BAD_SCOPES, BAD_ADDRESS, FORGED, UNDECODABLE, UNAVAILABLE
@@ -195,33 +197,52 @@ cdef uint8_t* put_number(uint8_t* at, int64_t number, int digits) noexcept nogil
     return at
 
 
+cdef void split(int64_t moment_s, parts_t* parts) noexcept nogil:
+    """Split seconds since 1970 into date and time of UTC. (gmtime_r takes a lock, and reads a file the first time.)
+
+    Years begin in March here, so that the leap day is the last of one, and come in eras of 400.
+    https://howardhinnant.github.io/date_algorithms.html#civil_from_days
+    """
+    cdef int64_t days = moment_s // 86400, seconds = moment_s % 86400
+    cdef int64_t era = (days + 719468) // 146097
+    cdef int64_t of_era = days + 719468 - era * 146097
+    cdef int64_t year = (of_era - of_era // 1460 + of_era // 36524 - of_era // 146096) // 365
+    cdef int64_t of_year = of_era - (365 * year + year // 4 - year // 100)
+    cdef int64_t month = (5 * of_year + 2) // 153
+    parts.day = of_year - (153 * month + 2) // 5 + 1
+    parts.month = month + 3 if month < 10 else month - 9
+    parts.year = year + era * 400 + (parts.month <= 2)
+    parts.weekday = (days + 4) % 7
+    parts.hour = seconds // 3600
+    parts.minute = seconds // 60 % 60
+    parts.second = seconds % 60
+
+
+cdef uint8_t* put_time(uint8_t* at, const parts_t* parts) noexcept nogil:
+    at = put_number(at, parts.hour, 2)
+    at = put_number(put_literal(at, b":"), parts.minute, 2)
+    return put_number(put_literal(at, b":"), parts.second, 2)
+
+
 cdef uint8_t* put_http_date(uint8_t* at, int64_t moment_s) noexcept nogil:
     """Write an IMF-fixdate (RFC 9110 section 5.6.7)."""
-    cdef tm parts
-    cdef time_t moment = moment_s
-    gmtime_r(&moment, &parts)
-    at = put(at, DAYS + 3 * parts.tm_wday, 3)
-    at = put_number(put_literal(at, b", "), parts.tm_mday, 2)
-    at = put(put_literal(at, b" "), MONTHS + 3 * parts.tm_mon, 3)
-    at = put_number(put_literal(at, b" "), 1900 + parts.tm_year, 4)
-    at = put_number(put_literal(at, b" "), parts.tm_hour, 2)
-    at = put_number(put_literal(at, b":"), parts.tm_min, 2)
-    at = put_number(put_literal(at, b":"), parts.tm_sec, 2)
-    return put_literal(at, b" GMT")
+    cdef parts_t parts
+    split(moment_s, &parts)
+    at = put(at, DAYS + 3 * parts.weekday, 3)
+    at = put_number(put_literal(at, b", "), parts.day, 2)
+    at = put(put_literal(at, b" "), MONTHS + 3 * (parts.month - 1), 3)
+    at = put_number(put_literal(at, b" "), parts.year, 4)
+    return put_literal(put_time(put_literal(at, b" "), &parts), b" GMT")
 
 
 cdef uint8_t* put_timestamp(uint8_t* at, int64_t moment_s) noexcept nogil:
     """Write a date and time of RFC 3339."""
-    cdef tm parts
-    cdef time_t moment = moment_s
-    gmtime_r(&moment, &parts)
-    at = put_number(at, 1900 + parts.tm_year, 4)
-    at = put_number(put_literal(at, b"-"), parts.tm_mon + 1, 2)
-    at = put_number(put_literal(at, b"-"), parts.tm_mday, 2)
-    at = put_number(put_literal(at, b"T"), parts.tm_hour, 2)
-    at = put_number(put_literal(at, b":"), parts.tm_min, 2)
-    at = put_number(put_literal(at, b":"), parts.tm_sec, 2)
-    return put_literal(at, b"Z")
+    cdef parts_t parts
+    split(moment_s, &parts)
+    at = put_number(at, parts.year, 4)
+    at = put_number(put_literal(at, b"-"), parts.month, 2)
+    at = put_number(put_literal(at, b"-"), parts.day, 2)
+    return put_literal(put_time(put_literal(at, b"T"), &parts), b"Z")
 
 
 cdef inline bint is_plain(uint8_t letter) noexcept nogil:

@@ -1,9 +1,12 @@
 """Envoy's Check over a real channel: where keys are found and taken off, what goes into headers, faults, counts."""
 
 import json
+import random
 import threading
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
+from email.utils import formatdate
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -160,6 +163,26 @@ def test_the_caller_of_a_retiring_key_is_warned(gateway: Gateway):
             "sunset": "Tue, 02 Oct 2096 07:06:40 GMT", "cache-control": "private"} == found.caller
     assert "RETIRING" == found.headers["x-verifier-phase"]
     assert {} == gateway.ask({"x-api-key": GOOD}).caller
+
+
+def test_dates_of_all_years_are_written_as_the_standards_want():
+    rng = random.Random(4)
+    days = [datetime(year, month, day, tzinfo=UTC) for year in (1972, 2000, 2026, 2027, 2028, 2099, 2100)
+            for month, day in ((1, 1), (2, 28), (3, 1), (12, 31))] + [datetime(2096, 2, 29, tzinfo=UTC)]
+    ends = [int(day.timestamp()) + 86_399 * (number % 2) for number, day in enumerate(days)]
+    ends += [1, 86_399, 86_400, 0xFFFFFFFE, *(rng.randrange(1, 0xFFFFFFFE) for _ in range(300))]
+    facts = {native(number): Facts(superseded_at=1, superseded_by=2, end=end) for number, end in enumerate(ends)}
+    seen = 0
+    with running(view_of(image_of(facts)), authz=Authz()) as node, Gateway(node.target) as client:
+        for token, end in zip(facts, ends, strict=True):
+            found = client.ask({"x-api-key": token})
+            if found.status == 200:
+                seen += 1
+                assert formatdate(end, usegmt=True) == found.caller["sunset"]
+            else:
+                assert datetime.fromtimestamp(end, UTC).strftime("%Y-%m-%dT%H:%M:%SZ") == json.loads(
+                    found.body)["expires_at"]
+    assert 50 < seen < len(ends) - 50
 
 
 def test_the_standard_warnings_can_be_left_out():

@@ -170,6 +170,7 @@ def _headers(options: Iterable[Any], *, joining: frozenset[str] = frozenset()) -
 def told(data: bytes) -> Told:
     """Read a CheckResponse."""
     response = CheckResponse.FromString(data)
+    assert response.ByteSize() == len(data), "a length or a number is not in its shortest form"
     kind = response.WhichOneof("kind")
     metadata = json_format.MessageToDict(response.dynamic_metadata)
     code = response.status.code
