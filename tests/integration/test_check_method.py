@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from email.utils import formatdate
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -17,7 +18,7 @@ import pytest
 from tests.support.ext_authz import CHECK, Gateway, ordinary_request, request, told
 from tests.support.groups import wait_until
 from tests.support.http2 import Http2Client
-from tests.support.image import NEVER, REVOKED, Facts, image_of, view_of
+from tests.support.image import NEVER, REVOKED, WATCH, Facts, image_of, view_of
 from tests.support.loops import RunningLoop, running
 from tests.support.node import RunningNode
 from tests.support.publications import Stocked, native
@@ -335,6 +336,24 @@ def test_answers_and_refusals_are_counted_as_they_are_for_verify():
         report = ReportUsageRequest.FromString(usage.drain().take(1 << 20))
         assert {5: (3, 0), 6: (1, 1)} == {row[0]: row[1:] for row in zip(report.ordinals, report.valid, report.refused,
                                                                          strict=True)}
+    finally:
+        group.stop()
+
+
+def test_who_uses_a_watched_version_through_a_gateway_is_told_with_the_callers_address():
+    group = LoopGroup(1, authz=AUTHZ)
+    group.loops[0].count_usage()
+    (target,) = group.listen(["127.0.0.1:0"])
+    group.publish(view_of(image_of({GOOD: Facts(ordinal=7, flags=WATCH)})))
+    group.start()
+    try:
+        with Gateway(target) as client:
+            client.ask({"x-api-key": GOOD}, address="203.0.113.77")
+        usage = group.loops[0].usage
+        assert usage is not None
+        ((ordinal, verdict, _second, address),) = usage.watched()
+        assert (7, 1) == (ordinal, verdict)
+        assert ip_address("203.0.113.77").packed == address
     finally:
         group.stop()
 
