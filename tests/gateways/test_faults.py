@@ -56,6 +56,24 @@ def test_a_verifier_that_hangs_holds_nobody_up(gateway: Gateway, own_stage: Stag
         until(lambda: call(program.port, "/", by_key(key.token)).status == 200, timeout_s=15)
 
 
+def test_a_node_without_keys_refuses_nobody_and_lets_nobody_in(gateway: Gateway, tmp_path):
+    """It answers, but it knows nothing: that must not look like a refusal of the key."""
+    keys = Keys(tmp_path / "store")
+    empty = Stage(keys)
+    (tmp_path / "gateway").mkdir()
+    try:
+        with start(gateway, empty, tmp_path / "gateway") as program:
+            for headers in (by_key("vk_live_nonsense"), FORGED, ()):
+                assert 503 == call(program.port, "/", headers).status, headers
+            assert [] == empty.application.requests
+            key = keys.issue()
+            empty.publish()
+            until(lambda: call(program.port, "/", by_key(key.token)).status == 200, timeout_s=15)
+    finally:
+        empty.close()
+        keys.close()
+
+
 def test_only_an_operator_can_let_callers_in_without_a_verifier(gateway: Gateway, own_stage: Stage, tmp_path):
     if gateway.open is None:
         pytest.skip(f"{gateway.name} has no such setting: it always refuses")

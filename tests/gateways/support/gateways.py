@@ -1,5 +1,6 @@
 """The gateways: their files under deploy/gateways, how they are run, and what differs between them."""
 
+import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -63,12 +64,14 @@ def at_ports(text: str, ports: Mapping[str, int]) -> str:
 
 ENVOY = Gateway(
     "envoy", ("envoy.yaml",),
-    lambda file: ["-c", file, "--use-dynamic-base-id", "--concurrency", "1", "--log-level", "warning"],
+    lambda file: ["-c", file, "--use-dynamic-base-id", "--concurrency", "1", "--log-level", "warning",
+                  "--file-flush-interval-msec", "100"],
     open=("failure_mode_allow: false", "failure_mode_allow: true"),
 )  # fmt: skip
 NGINX = Gateway(
     "nginx", ("nginx.conf",),
-    lambda file: ["-p", ".", "-e", "stderr", "-c", file],
+    # Run by root, its workers would be nobody, who cannot keep large bodies in a folder of the tests.
+    lambda file: ["-p", ".", "-e", "stderr", "-c", file, *(() if os.geteuid() else ("-g", "user root;"))],
     open=("error_page 500 =503 @unavailable;", "error_page 500 = @open;"), hands_on=False,
 )  # fmt: skip
 HAPROXY = Gateway(

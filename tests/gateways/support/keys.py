@@ -58,6 +58,6 @@ class Keys:
         """Turn the client on or off."""
         act(self._registry, clients.set_client_enabled, CLIENT, enabled)
 
-    def publish(self) -> int:
-        """Publish what changed; return the revision."""
-        return publish(self.home, registry=self._registry).manifest.revision
+    def publish(self, *, rebase: bool = False) -> int:
+        """Publish what changed, as a delta or a new base; return the revision."""
+        return publish(self.home, registry=self._registry, allow_drop=True, rebase=rebase).manifest.revision

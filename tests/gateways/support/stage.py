@@ -68,9 +68,9 @@ class Stage:
             "--http-listen", f"127.0.0.1:{self.ports[VERIFIER_HTTP]}", "--http-address-header", "x-real-ip", *OPTIONS,
         )  # fmt: skip
 
-    def publish(self) -> None:
-        """Publish, and wait until the node serves it."""
-        revision = self.keys.publish()
+    def publish(self, *, rebase: bool = False) -> None:
+        """Publish, as a delta or a new base, and wait until the node serves it."""
+        revision = self.keys.publish(rebase=rebase)
         until(lambda: self.node.status()["revision"] >= revision)
 
     def stop_node(self) -> None:
