@@ -112,7 +112,7 @@ cdef void define_all() noexcept nogil:
            b'"detail":"The quota of the API key is used up."')
     define(&BAD_SCOPES, 400, 3, b"bad_request",
            b'{"type":"about:blank","title":"Bad Request","status":400,"code":"bad_request",'
-           b'"detail":"The scopes required here are not valid scope names, or too many."')
+           b'"detail":"What is required here is not a list of up to 64 scopes."')
     define(&BAD_ADDRESS, 400, 3, b"bad_request",
            b'{"type":"about:blank","title":"Bad Request","status":400,"code":"bad_request",'
            b'"detail":"The caller\'s address is not an IP address."')

@@ -188,7 +188,10 @@ cdef bint read_peer(asked_t* asked, cursor_t cursor) noexcept nogil:
 
 
 cdef bint read_extension(asked_t* asked, cursor_t entry) noexcept nogil:
-    """An entry of `context_extensions`, which operators set for each route: the scopes required there."""
+    """An entry of `context_extensions`, which operators set for each route: the scopes required there.
+
+    Anything else that is required (or misspelt) must not be passed over, since that would allow more than was meant.
+    """
     cdef cursor_t content, name, value
     cdef uint32_t number, wire_type
     cdef bint sound = True
@@ -198,8 +201,11 @@ cdef bint read_extension(asked_t* asked, cursor_t entry) noexcept nogil:
             name = content
         elif number == 2 and wire_type == BYTES:
             value = content
-    if sound and name.end - name.at == 15 and memcmp(name.at, b"required_scopes", 15) == 0:
-        authz_ask_scopes(asked, value.at, value.end - value.at)
+    if sound and name.end - name.at >= 8 and memcmp(name.at, b"required", 8) == 0:
+        if name.end - name.at == 15 and memcmp(name.at, b"required_scopes", 15) == 0:
+            authz_ask_scopes(asked, value.at, value.end - value.at)
+        else:
+            asked.bad_scopes = True
     return sound
 
 

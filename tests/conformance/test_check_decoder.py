@@ -55,6 +55,7 @@ noise = st.sampled_from([b"accept", b"x-verifier-client", b"x_verifier_clien", b
                          b"x-forwarded-for", b":path", b"authorizatiom", b"x" * 64, b"y" * 200])  # fmt: skip
 presented = st.tuples(st.just(b"x-api-key"), tokens) | st.tuples(
     st.just(b"authorization"), st.builds(bytes.__add__, st.sampled_from([b"Bearer ", b"bearer\t "]), tokens))
+extensions = st.sampled_from([b"required_scopes", b"required_scopes", b"required_scopes", b"tenant", b"", b"required"])
 scopes = st.lists(st.sampled_from([b"read", b"write", b"admin:all", b"a" * 128, b"a" * 129, b"", b'"', b"\xff"]),
                   max_size=3).map(b", ".join) | st.just(b"read " * 65) | st.just(b"read\twrite")
 
@@ -76,7 +77,7 @@ def messages(draw: st.DrawFn) -> Any:
     if draw(st.booleans()):
         http.path = b"/a?limit=2" if sound else draw(paths)
     for _ in range(draw(st.integers(0, 2))):
-        made.attributes.context_extensions.add(key=draw(st.sampled_from([b"required_scopes", b"tenant", b""])),
+        made.attributes.context_extensions.add(key=draw(extensions),
                                                value=draw(st.sampled_from([b"", b"read"]) if sound else scopes))
     kind = draw(st.sampled_from(["socket_address", "pipe", "envoy_internal_address", None]))
     if kind == "socket_address":
@@ -93,7 +94,8 @@ def read(message: Any) -> Request:
     http = message.attributes.request.http
     headers = [(entry.key, entry.value) for entry in http.headers]
     headers += [(entry.key, entry.raw_value or entry.value) for entry in http.header_map.headers]
-    required = [entry.value for entry in message.attributes.context_extensions if entry.key == b"required_scopes"]
+    required = [entry.value if entry.key == b"required_scopes" else b"\xff"
+                for entry in message.attributes.context_extensions if entry.key.startswith(b"required")]
     return Request(headers, http.path, required, message.attributes.source.address.socket_address.address)
 
 

@@ -206,6 +206,16 @@ def test_required_scopes(gateway: Gateway, scopes: str | None, status: int):
         assert f'Bearer realm="api", error="insufficient_scope", scope="{wanted}"' == found.headers["www-authenticate"]
 
 
+@pytest.mark.parametrize(("name", "status"), [
+    ("required_scopes", 403), ("required_scope", 400), ("required-scopes", 400), ("required", 400),
+    ("required_scopes_", 400), ("scopes", 200), ("tenant", 200),
+])
+def test_what_a_route_requires_is_never_passed_over(gateway: Gateway, name: str, status: int):
+    made = request({"x-api-key": GOOD})
+    made.attributes.context_extensions[name] = "write"
+    assert status == told(gateway.send(made.SerializeToString())).status
+
+
 @pytest.mark.parametrize(("address", "status"), [
     ("203.0.113.9", 200), ("::ffff:203.0.113.9", 200), ("2001:db8::7", 200), ("2001:db8::7%eth0", 200),
     ("198.51.100.1", 403), (None, 403), ("", 403), ("localhost", 400), ("203.0.113.9:80", 400),
