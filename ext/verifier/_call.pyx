@@ -145,7 +145,10 @@ cdef bint plain_header(service_t* service, call_t* call, size_t* held, const uin
 cdef void take_path(service_t* service, call_t* call, size_t* held, const uint8_t* path, size_t length) noexcept nogil:
     call.route = find_route(service, path, length)
     call.is_plain = call.route == NULL and plain_is_for(path, length)
-    if call.is_plain and not plain_keep(service, call, held, <const uint8_t*>b":path", 5, path, length):
+    if not call.is_plain:
+        return
+    call.refusal = NULL                # its own limits are wider
+    if not plain_keep(service, call, held, <const uint8_t*>b":path", 5, path, length):
         refuse_plain(call, HTTP_UNAVAILABLE)
 
 
@@ -163,8 +166,9 @@ cdef bint call_header(service_t* service, call_t* call, size_t* held, const uint
         return plain_header(service, call, held, name, name_length, value, value_length)
     if call.header_bytes > service.limits.header_bytes_max or call.header_fields > service.limits.header_fields_max:
         call.refusal = &HEADERS_TOO_LARGE
-        return (call.header_bytes <= HARD_FACTOR * service.limits.header_bytes_max
-                and call.header_fields <= HARD_FACTOR * service.limits.header_fields_max)
+        if (call.header_bytes > HARD_FACTOR * service.limits.header_bytes_max
+                or call.header_fields > HARD_FACTOR * service.limits.header_fields_max):
+            return False
     if call.begun:
         return True                    # a trailer says nothing of the call, but counts
     if name_length == 5 and memcmp(name, b":path", 5) == 0:
@@ -174,7 +178,7 @@ cdef bint call_header(service_t* service, call_t* call, size_t* held, const uint
     elif name_length == 12:
         if memcmp(name, b"content-type", 12) == 0:
             call.is_grpc = is_grpc(value, value_length)
-        elif memcmp(name, b"grpc-timeout", 12) == 0:
+        elif call.refusal == NULL and memcmp(name, b"grpc-timeout", 12) == 0:
             take_timeout(service, call, value, value_length)
     return True
 
@@ -184,13 +188,12 @@ cdef void call_begin(call_t* call) noexcept nogil:
     if call.is_plain:
         call.message_length = WEB_BODY_BYTES_MAX
         return
-    if call.refusal == &HEADERS_TOO_LARGE:
-        return
+    # First whether it is gRPC at all: to anybody else the 200 of a gRPC error would be a success.
     if not call.is_post:
         call.refusal = &NOT_POST
     elif not call.is_grpc:
         call.refusal = &NOT_GRPC
-    elif call.route == NULL:
+    elif call.refusal != &HEADERS_TOO_LARGE and call.route == NULL:
         call.refusal = &UNKNOWN_METHOD
 
 

@@ -254,7 +254,8 @@ cdef int overdue(connections_t* all, connection_t* connection) noexcept nogil:
     if (not connection.session.ready and all.service.limits.preface_ms > 0
             and now_ms - connection.opened_ms >= all.service.limits.preface_ms):
         return CLOSED_PREFACE + 1
-    if (connection.session.waiting_ms and all.service.limits.preface_ms > 0
+    # Nothing is read as long as answers are not taken: then the client is not late, but perhaps stalled.
+    if (connection.session.waiting_ms and connection.output_length == 0 and all.service.limits.preface_ms > 0
             and now_ms - connection.session.waiting_ms >= all.service.limits.preface_ms):
         return CLOSED_PREFACE + 1
     if is_stalled(all, connection):

@@ -416,6 +416,12 @@ cdef void use_kept(session_t* session) noexcept nogil:
         memmove(http1.kept, http1.kept + used, http1.kept_length)
 
 
+cdef void note_waiting(session_t* session) noexcept nogil:
+    """Note since when a request is incomplete; the time runs until it is complete, whatever arrives meanwhile."""
+    if session.waiting_ms == 0 and http1_is_waiting(session):
+        session.waiting_ms = session.service.now_ms
+
+
 cdef bint http1_feed(session_t* session, uint8_t* data, size_t length) noexcept nogil:
     cdef http1_t* http1 = session.http1
     cdef size_t used
@@ -429,8 +435,7 @@ cdef bint http1_feed(session_t* session, uint8_t* data, size_t length) noexcept 
         if not keep(session, data, length):
             return False
         use_kept(session)
-    if session.waiting_ms == 0 and http1_is_waiting(session):
-        session.waiting_ms = session.service.now_ms
+    note_waiting(session)
     return not session.broken
 
 
@@ -442,7 +447,10 @@ cdef size_t http1_pull(session_t* session, uint8_t* room, size_t capacity) noexc
             # Requests may wait for the answers before them to be taken.
             if http1.kept_length == 0 or http1.stage == STAGE_OVER:
                 break
+            # The client could not send the rest of a request meanwhile, so its time begins now.
+            session.waiting_ms = 0
             use_kept(session)
+            note_waiting(session)
             if http1.out_length == 0:
                 break
         some = http1.out_length - http1.out_sent

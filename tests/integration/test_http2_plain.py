@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import grpc
+import hyperframe.frame as frames
 import pytest
 
 from tests.support.http2 import PREFACE, Http2Client, message
@@ -163,3 +164,17 @@ def test_nghttp2s_own_client_reads_the_answers(server: WebServer):
     done = subprocess.run([tool, "-v", "-H", f"x-api-key: {GOOD}", f"http://{host}:{port}/v1/authz"],
                           capture_output=True, text=True, timeout=20, check=True)
     assert "x-verifier-key-id: key_1" in done.stdout
+
+
+@pytest.mark.parametrize("fields", [
+    [(":authority", "a" * 9000), (":path", "/v1/authz")],
+    [(":authority", "a"), (":path", "/v1/authz?scopes=" + "a" * 9000)],
+    [(":authority", "a" * 9000), (":path", "/other")], [(":authority", "a"), (":path", "/other"), ("x", "y" * 9000)],
+    [(":authority", "a"), (":path", VERIFY), ("x", "y" * 9000)],
+    [(":authority", "a"), (":path", "/v1/authz"), ("grpc-timeout", "never"), ("content-type", "application/grpc")],
+    [(":authority", "a"), (":path", "/other"), ("grpc-timeout", "never")],
+])  # fmt: skip
+def test_nothing_that_is_refused_looks_like_a_success(client: Http2Client, fields: list[tuple[str, str]]):
+    block = client.encoder.encode([(":method", "GET"), (":scheme", "http"), *fields, ("x-api-key", UNKNOWN)])
+    client.send(frames.HeadersFrame(1, block, flags=["END_HEADERS", "END_STREAM"]))
+    assert client.response(1).fields[":status"][0] == "4"

@@ -29,11 +29,11 @@ PLAIN = {
     "accepted": ("verifier_connections_accepted_total", "Connections accepted."),
     "bytes_in": ("verifier_received_bytes_total", "Bytes received from clients."),
     "bytes_out": ("verifier_sent_bytes_total", "Bytes sent to clients."),
-    "streams": ("verifier_streams_total", "Streams that clients opened."),
+    "streams": ("verifier_streams_total", "Streams that clients opened, and requests in HTTP/1.1."),
     "resets_in": ("verifier_resets_received_total", "Streams that clients reset."),
     "resets_out": ("verifier_resets_sent_total", "Streams that the node reset."),
     "goaways": ("verifier_goaways_sent_total", "Connections that were asked to go."),
-    "protocol_errors": ("verifier_protocol_errors_total", "Connections that broke the rules of HTTP/2."),
+    "protocol_errors": ("verifier_protocol_errors_total", "Connections that broke the rules of HTTP."),
     "accept_pauses": ("verifier_accept_pauses_total", "Times that accepting paused for want of descriptors."),
     "clock_steps_back": ("verifier_clock_steps_back_total", "Times that the wall clock was set back over a minute."),
 }
