@@ -49,6 +49,7 @@ def test_a_verifier_that_hangs_holds_nobody_up(gateway: Gateway, own_stage: Stag
     with start(gateway, own_stage, tmp_path) as program:
         assert 200 == call(program.port, "/", by_key(key.token)).status
         own_stage.node.signal(signal.SIGSTOP)
+        until(own_stage.is_stopped)
         begun = time.monotonic()
         assert 503 == call(program.port, "/", by_key(key.token)).status
         assert time.monotonic() - begun < 2

@@ -1,8 +1,10 @@
 """Every gateway before a real node and a real upstream, driven as a caller would: who is let in, and what is told."""
 
 import json
+import posixpath
+import re
 import time
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, unquote
 
 import pytest
 
@@ -147,6 +149,21 @@ def test_keys_that_may_not_do_it_are_refused(running: Running, good: Issued):
         assert "insufficient_scope" == body["code"]
     told = call(running.port, "/trade/1", by_key(trader.token)).identity
     assert {"read", "trade"} == set(told["x-verifier-scopes"].split())
+
+
+@pytest.mark.parametrize("path", [
+    "/%74rade", "/t%72ade/1", "//trade", "/./trade", "/x/../trade", "/x/%2e%2e/trade", "/%2e/trade", "/x//../trade",
+    "/x/..%2Ftrade", "/.//trade", "/%2Ftrade", "/trade%2F1", "/x/%252e%252e/trade", "/trade/../trade", "/%2ftrade/1",
+    "/x%2F..%2Ftrade",
+])
+def test_no_other_spelling_of_a_path_gets_around_its_scopes(running: Running, good: Issued, path: str):
+    """Applications decode and tidy paths in their own ways: what may mean the same path must need the same scope."""
+    answer = call(running.port, path, by_key(good.token))
+    if answer.status == 200:
+        arrived = re.sub("/+", "/", unquote(answer.arrived["path"]))
+        assert not posixpath.normpath(arrived).startswith("/trade"), (path, answer)
+    else:
+        assert answer.status in {301, 302, 307, 308, 400, 403, 404}, answer
 
 
 def test_the_address_that_counts_is_the_callers_own(running: Running):

@@ -3,6 +3,7 @@
 import importlib.util
 import socket
 import threading
+from pathlib import Path
 from typing import Any
 
 from tests.gateways.support.gateways import APPLICATION, FILES, GATEWAY, VERIFIER_GRPC, VERIFIER_HTTP
@@ -76,6 +77,11 @@ class Stage:
     def stop_node(self) -> None:
         """Kill the node, as a crash would."""
         self.node.__exit__()
+
+    def is_stopped(self) -> bool:
+        """Tell whether all threads of the node stand still, by SIGSTOP."""
+        tasks = Path(f"/proc/{self.node.process.pid}/task").iterdir()
+        return all((task / "stat").read_text().rpartition(")")[2].split()[0] == "T" for task in tasks)
 
     def start_node(self) -> None:
         """Start it again where it was."""
