@@ -17,6 +17,7 @@ from tests.support.groups import EchoServer, echo_server
 from tests.support.http2 import ECHO, PREFACE, Http2Client, message
 from tests.support.image import Facts, image_of, view_of
 from tests.support.publications import native
+from verifier._authz import Authz
 from verifier.v1.verifier_pb2 import VerifyBatchRequest, VerifyRequest
 
 VERIFY = "/verifier.v1.VerifierService/Verify"
@@ -28,7 +29,7 @@ CONNECTIONS_PER_SEED = 40
 
 @pytest.fixture(scope="module")
 def server():
-    with echo_server() as group:
+    with echo_server(authz=Authz()) as group:
         assert group.publish(view_of(image_of({KNOWN: Facts(scopes=("read",), rules=("10.0.0.0/8",))})))
         yield group
 
@@ -41,6 +42,9 @@ def conversation(chance: random.Random) -> list[bytes]:
     batch = VerifyBatchRequest(requests=[request] * chance.randint(0, 20))
     for number in range(chance.randint(1, 8)):
         stream = 2 * number + 1
+        if chance.random() < 0.3:
+            parts += plain_request(encoder, stream, chance)
+            continue
         path, body = chance.choice([(VERIFY, request.SerializeToString()), (BATCH, batch.SerializeToString()),
                                     (ECHO, b"x" * chance.randint(0, 3000)), ("/grpc.health.v1.Health/Check", b"")])
         fields = [(":method", "POST"), (":scheme", "http"), (":path", path), (":authority", "a"), ("te", "trailers"),
@@ -58,6 +62,21 @@ def conversation(chance: random.Random) -> list[bytes]:
             b"",
         ]))
     return parts
+
+
+def plain_request(encoder: hpack.Encoder, stream: int, chance: random.Random) -> list[bytes]:
+    """A request of a gateway, or one for JSON."""
+    path, kind, body = chance.choice([
+        ("/v1/authz?scopes=read&profile=nginx", "text/plain", b"thrown away"), ("/v1/authz", "text/plain", b""),
+        ("/v1/verify", "application/json", b'{"key":"%s","requiredScopes":["read"]}' % KNOWN.encode()),
+    ])  # fmt: skip
+    fields = [(":method", chance.choice(["GET", "HEAD", "POST"])), (":scheme", "http"), (":path", path),
+              (":authority", "a"), ("content-type", kind), ("authorization", f"Bearer {KNOWN}"),
+              ("x-real-ip", "10.0.0.1"), ("x-forwarded-uri", "/a?b=c"), ("x-long", "y" * chance.choice([1, 500, 5000]))]
+    cut = chance.randint(0, len(body))
+    return [frames.HeadersFrame(stream, encoder.encode(fields), flags=["END_HEADERS"]).serialize(),
+            frames.DataFrame(stream, body[:cut]).serialize(),
+            frames.DataFrame(stream, body[cut:], flags=["END_STREAM"]).serialize()]
 
 
 def spoilt(parts: list[bytes], chance: random.Random) -> bytes:

@@ -1,5 +1,7 @@
 """A node as a program: start, answers, hot swap, status, metrics, signals."""
 
+import contextlib
+import http.client
 import json
 import resource
 import signal
@@ -230,3 +232,34 @@ def test_config_show_and_check(stocked: Stocked, tmp_path: Path, verifier_comman
     done = verifier_command("--store", home, "config", "check", "--listen", f"unix:{tmp_path}/no/x.sock", "--json")
     assert done.returncode == 4
     assert [problem.split(":")[0] for problem in json.loads(done.stdout)["problems"]] == ["trusted keys"]
+
+
+def test_it_answers_plain_http_where_it_is_told_to(stocked: Stocked, tmp_path: Path):
+    stocked.publish({A: Facts(scopes=("read",), rules=("10.0.0.0/8",)), B: Facts(flags=REVOKED)})
+    options = ("--http-listen", "127.0.0.1:0", "--http-listen", f"unix:{tmp_path}/http.sock", "--threads", "2",
+               "--http-address-header", "x-real-ip")
+    with RunningNode(stocked.home.folder, *options) as node:
+        node.wait_for("serving", revision=1)
+        (where, unix) = node.wait_for("listening")["http"]
+        # The same address as that for calls (port 0, by its text), so both are answered there.
+        assert (node.target, f"unix:{tmp_path}/http.sock") == (where, unix)
+        assert VALID == node.verify(A, client_address="10.0.0.1").verdict
+        with contextlib.closing(http.client.HTTPConnection(*where.rsplit(":", 1), timeout=5)) as client:
+            for token, address, status in ((A, "10.0.0.1", 200), (A, "11.0.0.1", 403), (B, "10.0.0.1", 401)):
+                client.request("GET", "/v1/authz?scopes=read", headers={"x-api-key": token, "x-real-ip": address})
+                answer = client.getresponse()
+                assert status == answer.status
+                answer.read()
+            assert 1 == node.metric('verifier_calls_total{code="OK",method="authz"}')
+            assert 1 == node.metric('verifier_calls_total{code="PERMISSION_DENIED",method="authz"}')
+            # Draining ends the connection with an answer; until then it goes on.
+            node.signal(signal.SIGTERM)
+            ends = None
+            while ends is None:
+                client.request("GET", "/v1/authz", headers={"x-api-key": B})
+                answer = client.getresponse()
+                assert 401 == answer.status
+                ends = answer.headers["connection"]
+                answer.read()
+            assert "close" == ends
+        assert 0 == node.process.wait(10)

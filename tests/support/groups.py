@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from verifier._authz import Authz
 from verifier.limits import Limits
 from verifier.server.loops import LoopGroup
 
@@ -35,10 +36,11 @@ class EchoServer(LoopGroup):
 
 @contextmanager
 def echo_server(
-    limits: Limits | None = None, *, threads: int = 1, listen: Sequence[str] = ("127.0.0.1:0",), spin_us: int = 0
+    limits: Limits | None = None, *, threads: int = 1, listen: Sequence[str] = ("127.0.0.1:0",), spin_us: int = 0,
+    authz: Authz | None = None,
 ) -> Iterator[EchoServer]:
     """Serve until the block ends."""
-    group = EchoServer(threads, limits, spin_us=spin_us, methods="echo")
+    group = EchoServer(threads, limits, spin_us=spin_us, methods="echo", authz=authz)
     bound = group.listen(listen)
     group.target = bound[0]
     host, _, port = bound[0].rpartition(":")
