@@ -203,6 +203,23 @@ def test_a_caller_cannot_speak_for_the_gateway(running: Running, good: Issued):
         assert 200 == call(running.port, "/", [(name, "/"), *by_key(good.token)]).status, name
 
 
+@pytest.mark.parametrize("name", ["X-Verifier-Client", "X-Verifier-Scopes", "X-Real-IP", "X-Forwarded-Uri", "X-API-Key"])
+def test_a_caller_cannot_have_headers_taken_off_as_hop_by_hop(running: Running, good: Issued, name: str):
+    """`Connection: X-Verifier-Client` asks proxies to drop that header: some do it last, and drop what they have set."""
+    hop = [("Connection", f"keep-alive, {name}"), ("Keep-Alive", "timeout=5")]
+    for key, source in ((good, "127.0.0.1"), (running.stage.keys.issue(rules=("127.0.0.2/32",)), "127.0.0.1")):
+        running.stage.publish()
+        answer = call(running.port, "/", [*hop, *FORGED, *by_key(key.token)], source=source)
+        if answer.status == 200:
+            assert identity(running, good) == answer.identity
+            assert key is good
+        else:
+            assert answer.status in {400, 401, 403}
+    # The caller may take its own header back, and has presented one key then.
+    answer = call(running.port, f"/?api_key={good.token}", [*hop, *by_key(good.token)])
+    assert 400 <= answer.status < 500 or (name == "X-API-Key" and identity(running, good) == answer.identity), answer
+
+
 def test_keys_presented_twice_are_refused(running: Running, good: Issued):
     other = running.stage.keys.issue()
     running.stage.publish()
