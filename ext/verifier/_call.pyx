@@ -128,9 +128,17 @@ cdef void refuse_plain(call_t* call, int status) noexcept nogil:
     call.plain_refusal = status
 
 
+cdef void take_verb(call_t* call, const uint8_t* verb, size_t length) noexcept nogil:
+    call.is_post = same(verb, length, b"POST", 4)
+    call.verb_length = length if length < sizeof(call.verb) else sizeof(call.verb)
+    memcpy(call.verb, verb, call.verb_length)
+
+
 cdef bint plain_header(service_t* service, call_t* call, size_t* held, const uint8_t* name, size_t name_length,
                        const uint8_t* value, size_t value_length) noexcept nogil:
-    """Take a header field of a plain request, or a trailer, which says nothing."""
+    """Take a header field of a plain request behind its path, or a trailer, which says nothing."""
+    if not call.begun and name_length == 7 and memcmp(name, b":method", 7) == 0:
+        take_verb(call, value, value_length)
     if (call.header_bytes > service.limits.head_bytes_max + FIELD_BYTES * call.header_fields
             or call.header_fields > <uint32_t>service.limits.head_fields_max + PSEUDO_FIELDS):
         refuse_plain(call, HTTP_FIELDS_TOO_LARGE)
@@ -150,12 +158,6 @@ cdef void take_path(service_t* service, call_t* call, size_t* held, const uint8_
     call.refusal = NULL                # its own limits are wider
     if not plain_keep(service, call, held, <const uint8_t*>b":path", 5, path, length):
         refuse_plain(call, HTTP_UNAVAILABLE)
-
-
-cdef void take_verb(call_t* call, const uint8_t* verb, size_t length) noexcept nogil:
-    call.is_post = same(verb, length, b"POST", 4)
-    call.verb_length = length if length < sizeof(call.verb) else sizeof(call.verb)
-    memcpy(call.verb, verb, call.verb_length)
 
 
 cdef bint call_header(service_t* service, call_t* call, size_t* held, const uint8_t* name, size_t name_length,

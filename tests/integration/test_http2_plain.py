@@ -1,5 +1,6 @@
 """/v1/authz and /v1/verify over HTTP/2, beside gRPC on one connection; and ports that speak HTTP/1.1 and HTTP/2."""
 
+import itertools
 import json
 import shutil
 import socket
@@ -63,6 +64,20 @@ def test_answers_are_those_of_http_1(server: WebServer, client: Http2Client):
         assert (str(first.status), first.headers) == (second.fields[":status"], found)
         if "verdict" not in str(first.body):
             assert first.body == second.body
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations([":method", ":path", ":scheme", ":authority"])))
+def test_pseudo_headers_come_in_any_order(server: WebServer, order: tuple[str, ...]):
+    body = json.dumps({"key": GOOD}).encode()
+    with Http2Client(server.address) as client:
+        for stream, path in ((1, "/v1/verify"), (3, VERIFY)):
+            fields = {":method": "POST", ":path": path, ":scheme": "http", ":authority": "a"}
+            kind = "application/json" if stream == 1 else "application/grpc"
+            block = client.encoder.encode([*((name, fields[name]) for name in order), ("content-type", kind)])
+            client.send(frames.HeadersFrame(stream, block, flags=["END_HEADERS"]),
+                        client.data(stream, body if stream == 1 else message(b"")))
+        assert b"VERDICT_VALID" in client.response(1).body
+        assert 0 == client.response(3).status
 
 
 def test_grpc_and_plain_requests_share_a_connection(client: Http2Client):
