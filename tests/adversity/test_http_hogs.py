@@ -1,5 +1,5 @@
-"""Clients of plain HTTP that make the node hold as much as they can: none takes more than a mebibyte, and the others are
-answered as ever."""
+"""Clients of plain HTTP that make the node hold as much as they can: none takes more than a mebibyte, and the others
+are answered as ever."""
 
 import os
 import socket

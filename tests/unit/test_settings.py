@@ -119,3 +119,14 @@ def test_the_page_names_every_default():
 def test_of_several_values_the_wrong_one_is_named():
     with pytest.raises(InvalidInput, match=r"^--listen: 'foo' is not accepted: write HOST:PORT"):
         read_settings({"listen": ("127.0.0.1:1", "foo")}, {})
+
+
+@pytest.mark.parametrize("text", ["", "x y", "x:y", "-x", "x" * 65, "X-Forwarded-For", "x_y", "\u00e9"])
+def test_the_header_of_an_address_is_a_header_that_says_one(text: str):
+    with pytest.raises(InvalidInput):
+        read_settings({"http_address_header": text}, {})
+
+
+def test_the_header_of_an_address_may_be_any_other():
+    assert "X-Real-IP" == read_settings({"http_address_header": "X-Real-IP"}, {}).settings.http_address_header
+    assert read_settings({}, {}).settings.http_address_header is None
