@@ -13,12 +13,12 @@ from libc.string cimport memcmp, memcpy
 
 from verifier._head cimport HTTP_FIELDS_TOO_LARGE, HTTP_TOO_LARGE
 from verifier._memory cimport pool_give, pool_resize
-from verifier._plain_call cimport plain_drop, plain_is_for, plain_keep
+from verifier._plain_call cimport plain_drop, plain_keep
 from verifier._service cimport (
     GRPC_INVALID_ARGUMENT, GRPC_OK, GRPC_RESOURCE_EXHAUSTED, GRPC_UNIMPLEMENTED, METHOD_OTHER, STATUSES,
 )
 from verifier._transport cimport route_t
-from verifier._web cimport WEB_BODY_BYTES_MAX
+from verifier._web cimport WEB_BODY_BYTES_MAX, WEB_NONE, WEB_VERIFY, web_path
 
 cdef enum:
     PREFIX_BYTES = 5
@@ -152,7 +152,8 @@ cdef bint plain_header(service_t* service, call_t* call, size_t* held, const uin
 
 cdef void take_path(service_t* service, call_t* call, size_t* held, const uint8_t* path, size_t length) noexcept nogil:
     call.route = find_route(service, path, length)
-    call.is_plain = call.route == NULL and plain_is_for(path, length)
+    call.is_plain = call.route == NULL and web_path(path, length) != WEB_NONE
+    call.keeps_body = call.is_plain and web_path(path, length) == WEB_VERIFY
     if not call.is_plain:
         return
     call.refusal = NULL                # its own limits are wider
@@ -251,7 +252,10 @@ cdef bint make_room(service_t* service, call_t* call, size_t* held, size_t neede
 
 
 cdef void plain_data(service_t* service, call_t* call, size_t* held, const uint8_t* data, size_t length) noexcept nogil:
-    if length > call.message_length - call.received:
+    if not call.keeps_body:
+        call.received += length
+        call.reset_when_answered = call.received > WEB_BODY_BYTES_MAX
+    elif length > call.message_length - call.received:
         refuse_plain(call, HTTP_TOO_LARGE)
         call.reset_when_answered = True
     elif length and make_room(service, call, held, call.received + length):

@@ -192,14 +192,15 @@ cdef void take_request(session_t* session, const head_t* head, bint has_more) no
     http1.keeps_alive = head.keeps_alive and session.leaving == STAYING
     web_begin(&http1.web, head.method, head.method_length, head.target, head.target_length, head.fields,
               head.field_count)
-    if head.content_length > WEB_BODY_BYTES_MAX:
-        refuse(session, HTTP_TOO_LARGE, b"The body is too large.")
-        return
     if not http1.web.wants_body:
-        # Whoever waits for leave to send a body gets the answer instead, and may send it or not: so that is the end.
-        http1.keeps_alive = http1.keeps_alive and not (has_body and head.expects)
+        # What is too large to be read past ends the connection. So does a body that its sender waits for leave to send:
+        # it gets the answer instead, and may send it or not.
+        http1.keeps_alive = (http1.keeps_alive and head.content_length <= WEB_BODY_BYTES_MAX
+                             and not (has_body and head.expects))
         web_answer(session.service, &http1.web, head.fields, head.field_count, &page)
         write_answer(session, &page)
+    elif head.content_length > WEB_BODY_BYTES_MAX:
+        refuse(session, HTTP_TOO_LARGE, b"The body is too large.")
     elif has_body and head.expects:
         ask_for_body(session, has_more)
     if http1.stage == STAGE_OVER:

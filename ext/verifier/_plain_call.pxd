@@ -6,7 +6,6 @@ from libc.stdint cimport uint8_t
 from verifier._session cimport session_t
 from verifier._transport cimport call_t, service_t
 
-cdef bint plain_is_for(const uint8_t* path, size_t length) noexcept nogil
 # Keeps a field, and counts what it takes in `held`. False: there is no room for it.
 cdef bint plain_keep(service_t* service, call_t* call, size_t* held, const uint8_t* name, size_t name_length,
                      const uint8_t* value, size_t value_length) noexcept nogil

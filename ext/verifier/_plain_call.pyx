@@ -12,7 +12,7 @@ from verifier._head cimport HEAD_FIELDS_MAX, HTTP_FIELDS_TOO_LARGE, field_t
 from verifier._memory cimport pool_give, pool_resize, pool_take
 from verifier._page cimport PAGE_FIELDS_MAX, line_t, page_t
 from verifier._reply cimport drop_reply
-from verifier._web cimport WEB_NONE, web_answer, web_answer_body, web_begin, web_path, web_refuse, web_t
+from verifier._web cimport web_answer, web_answer_body, web_begin, web_refuse, web_t
 from verifier.nghttp2 cimport (
     NGHTTP2_DATA_FLAG_EOF, nghttp2_data_provider, nghttp2_data_source, nghttp2_nv,
     nghttp2_session, nghttp2_submit_response,
@@ -26,10 +26,6 @@ cdef enum:
 
 
 # --- Fields ----------------------------------------------------------------------------------------------------------
-
-cdef bint plain_is_for(const uint8_t* path, size_t length) noexcept nogil:
-    return web_path(path, length) != WEB_NONE
-
 
 cdef bint plain_keep(service_t* service, call_t* call, size_t* held, const uint8_t* name, size_t name_length,
                      const uint8_t* value, size_t value_length) noexcept nogil:

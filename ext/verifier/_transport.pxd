@@ -109,6 +109,7 @@ ctypedef struct call_t:
     bint is_post
     bint is_grpc
     bint is_plain              # for _web, not for a method of gRPC
+    bint keeps_body            # of a plain request; else it is thrown away
     int plain_refusal          # HTTP status to refuse it with, 0 for none
     uint8_t* head              # its header fields, one after the other: two lengths, name, value
     size_t head_length

@@ -106,6 +106,15 @@ def test_bodies_have_a_limit(client: Http2Client, size: int):
     assert "200" == ask(client, 3, "/v1/authz", *BEARER).fields[":status"]
 
 
+def test_a_large_body_that_nobody_needs_does_not_hold_up_the_answer(client: Http2Client):
+    client.send(client.headers(1, "/v1/authz", extra=BEARER, content_type=None))
+    client.upload(1, b"x" * 70_000, end=False)
+    answer = client.response(1)
+    assert ("200", "acme", b"") == (answer.fields[":status"], answer.fields["x-verifier-client"], answer.body)
+    assert 0 == client.until(frames.RstStreamFrame).error_code
+    assert "200" == ask(client, 3, "/v1/authz", *BEARER, method="POST", body=b"x" * 65_536).fields[":status"]
+
+
 def test_heads_have_limits_and_do_not_fill_the_memory():
     with web_server(world(), Limits(head_bytes_max=4096, head_fields_max=16)) as server, \
             Http2Client(server.address) as client:
