@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl, unquote
 import pytest
 
 from tests.gateways.conftest import Running
-from tests.gateways.support.calling import Headers, bearer, by_key, call
+from tests.gateways.support.calling import Caller, Headers, bearer, by_key, call
 from tests.gateways.support.keys import CLIENT, Issued
 
 pytestmark = pytest.mark.gateways
@@ -203,9 +203,10 @@ def test_a_caller_cannot_speak_for_the_gateway(running: Running, good: Issued):
         assert 200 == call(running.port, "/", [(name, "/"), *by_key(good.token)]).status, name
 
 
-@pytest.mark.parametrize("name", ["X-Verifier-Client", "X-Verifier-Scopes", "X-Real-IP", "X-Forwarded-Uri", "X-API-Key"])
+@pytest.mark.parametrize(
+    "name", ["X-Verifier-Client", "X-Verifier-Scopes", "X-Real-IP", "X-Forwarded-Uri", "X-API-Key"])
 def test_a_caller_cannot_have_headers_taken_off_as_hop_by_hop(running: Running, good: Issued, name: str):
-    """`Connection: X-Verifier-Client` asks proxies to drop that header: some do it last, and drop what they have set."""
+    """`Connection: X-Verifier-Client` asks proxies to drop that header: some do it last, and drop what they set."""
     hop = [("Connection", f"keep-alive, {name}"), ("Keep-Alive", "timeout=5")]
     for key, source in ((good, "127.0.0.1"), (running.stage.keys.issue(rules=("127.0.0.2/32",)), "127.0.0.1")):
         running.stage.publish()
@@ -255,3 +256,13 @@ def test_the_caller_is_told_that_its_key_is_being_replaced(running: Running):
     answer = call(running.port, "/", by_key(new.token))
     assert identity(running, new, **{"x-verifier-version": "2"}) == answer.identity
     assert not {"x-api-key-phase", "deprecation", "sunset", "cache-control"} & answer.headers.keys()
+
+
+def test_connections_to_nodes_are_kept(running: Running, good: Issued):
+    accepted = "verifier_connections_accepted_total"
+    with Caller(running.port) as caller:
+        for _ in range(10):
+            caller.call("/", by_key(good.token))
+        before = running.stage.node.metric(accepted)
+        assert {200} == {caller.call("/", by_key(good.token)).status for _ in range(100)}
+    assert running.stage.node.metric(accepted) - before <= 3

@@ -72,7 +72,7 @@ class Stage:
     def publish(self, *, rebase: bool = False) -> None:
         """Publish, as a delta or a new base, and wait until the node serves it."""
         revision = self.keys.publish(rebase=rebase)
-        until(lambda: self.node.status()["revision"] >= revision)
+        until(lambda: (self.node.status()["revision"] or 0) >= revision)
 
     def stop_node(self) -> None:
         """Kill the node, as a crash would."""
