@@ -50,12 +50,24 @@ def row(found: Found, gateway: str, asks: str) -> list[str]:
             f"{many['rate']:,.0f}", *cpu(many, many_alone)]
 
 
+def ratios(found: Found) -> list[str]:
+    """Say how many times the node's figures those of the peer are."""
+    alone, ours, peer = (found["envoy", asks, 1] for asks in ("nobody", "verifier", "grpcio"))
+    asked = found["envoy", "grpcio", MANY]["asked_cpu_us"] / found["envoy", "verifier", MANY]["asked_cpu_us"]
+    lines = [f"A plain grpcio server takes {asked:.0f} times the CPU of a node for each question (at {MANY})."]
+    if ours["p50_us"] > alone["p50_us"]:  # else the machine was too busy to tell
+        added = (peer["p50_us"] - alone["p50_us"]) / (ours["p50_us"] - alone["p50_us"])
+        lines.append(f"It adds {added:.1f} times as much to Envoy's p50.")
+    return lines
+
+
 def markdown(found: Found, about: dict[str, Any]) -> str:
     """Return machine and table for docs/gateways.md."""
     lines = [f"{name}: {value}  " for name, value in about.items()]
     lines += ["", "| " + " | ".join(HEADINGS) + " |", "|" + "---|" * len(HEADINGS)]
     pairs = dict.fromkeys((gateway, asks) for gateway, asks, _ in found)
     lines += ["| " + " | ".join(row(found, *pair)) + " |" for pair in pairs]
+    lines += ["", *ratios(found)]
     return "\n".join(lines) + "\n"
 
 
