@@ -87,10 +87,11 @@ def find_problems(sourced: Sourced) -> list[str]:
         state = settings.state or home.state
         if not os.access(_nearest(state), os.W_OK):
             problems.append(f"state: {state} cannot be written")
-    for address in (*settings.listen, *settings.http_listen):
+    addresses = (*settings.listen, *settings.http_listen)
+    for address in addresses:
         if address.startswith("unix:") and not os.access(_nearest(Path(address[5:]).absolute().parent), os.W_OK):
             problems.append(f"listen: the folder of {address} cannot be written")
-    if settings.metrics != OFF and settings.metrics in (*settings.listen, *settings.http_listen) and not settings.metrics.endswith(":0"):
+    if settings.metrics != OFF and settings.metrics in addresses and not settings.metrics.endswith(":0"):
         problems.append(f"metrics: {settings.metrics} is also an address for calls")
     attempt("gateways", lambda: authz_of(settings))
     if settings.report_to is not None:
