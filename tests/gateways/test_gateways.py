@@ -221,6 +221,20 @@ def test_a_caller_cannot_have_headers_taken_off_as_hop_by_hop(running: Running, 
     assert 400 <= answer.status < 500 or (name == "X-API-Key" and identity(running, good) == answer.identity), answer
 
 
+def test_callers_with_many_headers_are_let_in(running: Running, good: Issued):
+    """What browsers and tracing add to a request: 40 headers, 10 KiB."""
+    many = [("Cookie", "c=" + "x" * 4000), *((f"X-Trace-{number}", "x" * 150) for number in range(38))]
+    assert identity(running, good) == call(running.port, "/", [*many, *by_key(good.token)]).identity
+
+
+def test_more_headers_than_a_node_takes_let_nobody_in(running: Running, good: Issued):
+    """A question that cannot be asked is no reason to let somebody in; where it can be, the key decides."""
+    many = [(f"X-Filler-{number}", "x" * 900) for number in range(60)]
+    answer = call(running.port, "/", [*many, *FORGED, *by_key(good.token)])
+    assert answer.status >= 400 or identity(running, good) == answer.identity
+    assert call(running.port, "/", [*many, *FORGED, *by_key("vk_live_nonsense")]).status >= 400
+
+
 def test_keys_presented_twice_are_refused(running: Running, good: Issued):
     other = running.stage.keys.issue()
     running.stage.publish()
