@@ -71,3 +71,22 @@ def test_logs_and_rate_limits_can_tell_whose_key_it_was(stage: Stage, tmp_path):
         call(program.port, "/trade", by_key(key.token))
         until(lambda: program.log.count(key.key_id) >= 2, timeout_s=15)
         assert key.token not in program.log
+
+
+def test_behind_another_proxy_the_address_is_the_one_that_it_saw(stage: Stage, tmp_path):
+    key = stage.keys.issue(rules=("127.0.0.2/32",))
+    behind = Stage(stage.keys, "--authz-forwarded-hops", "2")
+    behind.publish()
+    try:
+        with start(ENVOY, behind, tmp_path) as program:
+
+            def status(*forwarded: str) -> int:
+                """Call as that proxy would, which appended the last of these to what the caller had sent."""
+                return call(program.port, "/", [("X-Forwarded-For", ", ".join(forwarded)), *by_key(key.token)]).status
+
+            assert 200 == status("127.0.0.2")
+            assert 200 == status("198.51.100.7", "127.0.0.2")
+            assert 403 == status("127.0.0.2", "198.51.100.7")
+            assert 403 == call(program.port, "/", by_key(key.token)).status  # not through it
+    finally:
+        behind.close()

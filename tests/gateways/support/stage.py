@@ -54,10 +54,11 @@ class Application:
 
 
 class Stage:
-    """An upstream, a store with keys, and a node that serves it. Close it."""
+    """An upstream, a store with keys, and a node that serves it, with further options. Close it."""
 
-    def __init__(self, keys: Keys) -> None:
+    def __init__(self, keys: Keys, *options: str) -> None:
         self.keys = keys
+        self._options = (*OPTIONS, *options)
         self.application = Application()
         self.ports = {GATEWAY: 0, APPLICATION: self.application.port, VERIFIER_GRPC: free_port(),
                       VERIFIER_HTTP: free_port()}  # fmt: skip
@@ -66,7 +67,8 @@ class Stage:
     def _start(self) -> RunningNode:
         return RunningNode(
             self.keys.home.folder, "--listen", f"127.0.0.1:{self.ports[VERIFIER_GRPC]}",
-            "--http-listen", f"127.0.0.1:{self.ports[VERIFIER_HTTP]}", "--http-address-header", "x-real-ip", *OPTIONS,
+            "--http-listen", f"127.0.0.1:{self.ports[VERIFIER_HTTP]}", "--http-address-header", "x-real-ip",
+            *self._options,
         )  # fmt: skip
 
     def publish(self, *, rebase: bool = False) -> None:
