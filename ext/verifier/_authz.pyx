@@ -45,6 +45,9 @@ cdef class Authz:
         cdef int i
         if not 0 < len(places) <= PLACES_MAX or len(metadata) > METADATA_MAX or not 0 <= forwarded_hops <= HOPS_MAX:
             raise ValueError(f"at most {PLACES_MAX} places, {METADATA_MAX} metadata names and {HOPS_MAX} hops")
+        if len({name for name, _ in metadata}) < len(metadata):
+            # decided_t has room for each part of a record once.
+            raise ValueError("a metadata name can be told at most once")
         if len(realm) > REALM_BYTES_MAX:
             raise ValueError(f"a realm has up to {REALM_BYTES_MAX} characters")
         memset(authz, 0, sizeof(authz_t))

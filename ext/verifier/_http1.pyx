@@ -20,8 +20,8 @@ from verifier._page cimport page_t, reason_of_status
 from verifier._session cimport (
     LEAVING, STAGE_BODY, STAGE_CHUNK, STAGE_CHUNK_END, STAGE_CHUNK_SIZE, STAGE_HEAD, STAGE_OVER, STAGE_TRAILERS, STAYING,
 )
-from verifier._transport cimport CLOSED_PROTOCOL, service_t
-from verifier._web cimport WEB_BODY_BYTES_MAX, web_answer, web_answer_body, web_begin, web_refuse
+from verifier._transport cimport CLOSED_PROTOCOL, DATE_BYTES, service_t
+from verifier._web cimport WEB_BODY_BYTES_MAX, web_answer, web_answer_body, web_begin, web_date, web_refuse
 
 cdef enum:
     BUFFER_BYTES = 448         # at first: one class of the pool
@@ -29,7 +29,7 @@ cdef enum:
     LINE_BYTES_MAX = 256       # of a chunk's size and extensions
     TRAILER_BYTES_MAX = 4096
     SIZE_DIGITS_MAX = 8
-    STATUS_BYTES_MAX = 192     # status line, length, connection, empty line
+    STATUS_BYTES_MAX = 192     # status line, date, length, connection, empty line
 
 
 # --- Buffers ---------------------------------------------------------------------------------------------------------
@@ -100,8 +100,9 @@ cdef void write_answer(session_t* session, const page_t* page) noexcept nogil:
     elif http1.minor == 0:
         connection = b"connection: keep-alive\r\n"
     at = http1.out + http1.out_length
-    length = snprintf(<char*>at, STATUS_BYTES_MAX, b"HTTP/1.1 %d %s\r\ncontent-length: %lu\r\n%s", page.status,
-                      reason_of_status(page.status), <unsigned long>page.body_length, connection)
+    length = snprintf(<char*>at, STATUS_BYTES_MAX, b"HTTP/1.1 %d %s\r\ndate: %.*s\r\ncontent-length: %lu\r\n%s",
+                      page.status, reason_of_status(page.status), <int>DATE_BYTES,
+                      <const char*>web_date(session.service), <unsigned long>page.body_length, connection)
     at += length
     memcpy(at, page.room.body, page.head_length)
     at += page.head_length
@@ -141,6 +142,8 @@ cdef void complete(session_t* session, uint8_t* body, size_t length) noexcept no
     cdef page_t page
     cdef uint8_t nothing = 0
     if not session.http1.is_answered:
+        # The connection may have been asked to go since the head came.
+        session.http1.keeps_alive = session.http1.keeps_alive and session.leaving == STAYING
         web_answer_body(session.service, &session.http1.web, &nothing if body == NULL else body, length, &page)
         write_answer(session, &page)
     if session.http1.stage != STAGE_OVER:
@@ -393,6 +396,7 @@ cdef size_t consume(session_t* session, uint8_t* data, size_t length) noexcept n
         if some == 0:
             break
         used += some
+    http1.is_held_back = used < length and http1.stage != STAGE_OVER and http1.out_length >= OUT_BYTES_MAX
     return length if http1.stage == STAGE_OVER else used
 
 
@@ -446,9 +450,9 @@ cdef size_t http1_pull(session_t* session, uint8_t* room, size_t capacity) noexc
     while filled < capacity:
         if http1.out_length == 0:
             # Requests may wait for the answers before them to be taken.
-            if http1.kept_length == 0 or http1.stage == STAGE_OVER:
+            if not http1.is_held_back:
                 break
-            # The client could not send the rest of a request meanwhile, so its time begins now.
+            # The client could not send the rest of a request meanwhile, so its time begins now: then, and never else.
             session.waiting_ms = 0
             use_kept(session)
             note_waiting(session)

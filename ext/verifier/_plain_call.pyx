@@ -12,7 +12,8 @@ from verifier._head cimport HEAD_FIELDS_MAX, HTTP_FIELDS_TOO_LARGE, field_t
 from verifier._memory cimport pool_give, pool_resize, pool_take
 from verifier._page cimport PAGE_FIELDS_MAX, line_t, page_t
 from verifier._reply cimport drop_reply
-from verifier._web cimport web_answer, web_answer_body, web_begin, web_refuse, web_t
+from verifier._transport cimport DATE_BYTES
+from verifier._web cimport web_answer, web_answer_body, web_begin, web_date, web_refuse, web_t
 from verifier.nghttp2 cimport (
     NGHTTP2_DATA_FLAG_EOF, nghttp2_data_provider, nghttp2_data_source, nghttp2_nv,
     nghttp2_session, nghttp2_submit_response,
@@ -122,7 +123,7 @@ cdef bint keep_body(session_t* session, call_t* call, const page_t* page) noexce
 
 
 cdef void send_page(session_t* session, call_t* call, const page_t* page, bint is_head) noexcept nogil:
-    cdef nghttp2_nv fields[PAGE_FIELDS_MAX + 2]
+    cdef nghttp2_nv fields[PAGE_FIELDS_MAX + 3]
     cdef nghttp2_data_provider provider
     cdef char status[NUMBER_BYTES]
     cdef char length[NUMBER_BYTES]
@@ -137,12 +138,13 @@ cdef void send_page(session_t* session, call_t* call, const page_t* page, bint i
     put(&fields[1], <const uint8_t*>b"content-length", 14, <const uint8_t*>length,
         <size_t>snprintf(length, NUMBER_BYTES, b"%lu",
                          <unsigned long>(page.body_length if has_body or is_head else 0)))
+    put(&fields[2], <const uint8_t*>b"date", 4, web_date(session.service), DATE_BYTES)
     for i in range(page.line_count):
         line = &page.lines[i]
-        put(&fields[i + 2], text + line.name_at, line.name_length, text + line.value_at, line.value_length)
+        put(&fields[i + 3], text + line.name_at, line.name_length, text + line.value_at, line.value_length)
     provider.source.ptr = call
     provider.read_callback = on_read_page
-    if nghttp2_submit_response(session.h2, call.stream_id, fields, <size_t>page.line_count + 2,
+    if nghttp2_submit_response(session.h2, call.stream_id, fields, <size_t>page.line_count + 3,
                                &provider if has_body else NULL) != 0:
         drop_reply(session, call)
 

@@ -33,6 +33,7 @@ ctypedef struct http1_t:
     size_t scanned             # bytes of the head or trailers that were looked at
     uint64_t left              # bytes of the body or chunk that are still to come
     size_t received            # bytes of the body so far, chunk extensions and trailers included
+    bint is_held_back          # requests wait for the answers before them to be taken
     uint8_t* kept              # received, not used yet
     size_t kept_length
     size_t kept_capacity

@@ -24,6 +24,7 @@ cdef enum:
     OUTPUT_BYTES = 131072      # one write
     REPLY_BYTES = 65536        # room for an answer at first; it grows for large batches
     PENDING_MAX = 16           # calls whose lookups overlap
+    DATE_BYTES = 29            # "Sun, 06 Nov 1994 08:49:37 GMT"
 
 # Why a connection was closed, or not taken.
 cdef enum:
@@ -157,5 +158,7 @@ ctypedef struct service_t:
     int waiting_count
     uint8_t* input
     uint8_t* output
+    int64_t date_s             # of `date`
+    uint8_t date[DATE_BYTES]   # for answers of plain HTTP; see web_date
     text_t address_header      # of a gateway's plain request: who connected to it; empty: nobody says so
     uint8_t address_header_bytes[NAME_BYTES_MAX]

@@ -32,5 +32,7 @@ cdef void web_begin(web_t* web, const uint8_t* method, size_t method_length, uin
 cdef void web_answer(service_t* service, web_t* web, const field_t* fields, int field_count, page_t* page) noexcept nogil
 # Answers one that does. The body is written into.
 cdef void web_answer_body(service_t* service, web_t* web, uint8_t* body, size_t length, page_t* page) noexcept nogil
+# The time of the turn as `Date` has it, DATE_BYTES long; every answer has it (RFC 9110, section 6.6.1).
+cdef const uint8_t* web_date(service_t* service) noexcept nogil
 # Answers one that is refused by its transport.
 cdef void web_refuse(service_t* service, web_t* web, int status, const char* detail, page_t* page) noexcept nogil

@@ -7,6 +7,7 @@ never look like a refusal of a key: 400, 404, 405, 413 and 415 for the request, 
 from libc.string cimport memchr, memcmp
 
 from verifier._counting cimport count_answer
+from verifier._dates cimport put_http_date
 from verifier._forward cimport forward_answer
 from verifier._head cimport HTTP_BAD_REQUEST, HTTP_OK, HTTP_TOO_LARGE
 from verifier._json_answer cimport json_answer, json_answer_bytes_max
@@ -116,6 +117,13 @@ cdef void count(service_t* service, const web_t* web, int rpc_status) noexcept n
 
 
 # --- Answers ---------------------------------------------------------------------------------------------------------
+
+cdef const uint8_t* web_date(service_t* service) noexcept nogil:
+    if service.date_s != service.turn.now_s:
+        put_http_date(service.date, service.turn.now_s)
+        service.date_s = service.turn.now_s
+    return service.date
+
 
 cdef const char* detail_of(int status) noexcept nogil:
     if status == NOT_FOUND:

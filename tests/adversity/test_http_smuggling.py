@@ -223,6 +223,28 @@ def test_drop_by_drop_takes_no_longer(hasty: WebServer):
     assert before + 1 == hasty.closed("preface")
 
 
+@pytest.mark.parametrize("begun", [NEXT[:20], post(CHUNKED, body=b"1;"), post(CHUNKED, body=b"0\r\nx")])
+def test_drop_by_drop_takes_no_longer_behind_an_answer(hasty: WebServer, begun: bytes):
+    before = hasty.closed("preface")
+    with hasty.connect() as client:
+        client.sendall(NEXT)
+        assert client.recv(4096).startswith(b"HTTP/1.1 200")
+        client.settimeout(0.05)
+        client.sendall(begun)
+        start = time.monotonic()
+        received = None
+        while received != b"" and time.monotonic() - start < 4:
+            try:
+                client.sendall(b"x")
+                received = client.recv(4096)
+            except TimeoutError:
+                pass
+            except OSError:
+                break
+        assert time.monotonic() - start < 3
+    assert before + 1 == hasty.closed("preface")
+
+
 def test_an_idle_connection_between_requests_may_last(hasty: WebServer):
     with hasty.connect() as client:
         for _ in range(2):
@@ -265,3 +287,17 @@ def test_draining_ends_connections_with_an_answer():
             assert b"" == read_all(idle) == read_all(silent)
         wait_until(lambda: not server.loop.running)
         assert 3 == server.closed("drain")
+
+
+def test_draining_is_announced_with_the_answer_to_a_body_on_its_way():
+    request = verify({"key": GOOD})
+    with web_server(world()) as server, server.connect() as client:
+        client.sendall(request[:-3])
+        wait_until(lambda: server.loop.counters()["streams"] == 1)
+        server.loop.drain(10)
+        time.sleep(0.1)
+        client.sendall(request[-3:])
+        start = time.monotonic()
+        (answer,) = answers_of(read_all(client))
+        assert (200, "close") == (answer.status, answer.headers["connection"])
+        assert time.monotonic() - start < 0.8

@@ -5,6 +5,8 @@ import json
 import threading
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 
 import pytest
 
@@ -235,6 +237,14 @@ def test_a_stock_client_keeps_its_connection(server: WebServer):
         assert "VERDICT_VALID" == json.loads(client.getresponse().read())["verdict"]
     client.close()
     assert before + 1 == server.loop.counters()["accepted"]
+
+
+@pytest.mark.parametrize("request_bytes", [head(), head(method="HEAD"), head("/nowhere"), verify({}), b"?"])
+def test_every_answer_has_a_date(server: WebServer, request_bytes: bytes):
+    (answer,) = answers_of(server.say(request_bytes), heads=request_bytes.startswith(b"HEAD"))
+    moment = parsedate_to_datetime(answer.headers["date"])
+    assert moment.strftime("%a, %d %b %Y %H:%M:%S GMT") == answer.headers["date"]
+    assert abs(moment - datetime.now(UTC)) <= timedelta(seconds=2)
 
 
 @pytest.mark.parametrize(("version", "line", "stays"), [

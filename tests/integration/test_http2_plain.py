@@ -6,6 +6,8 @@ import shutil
 import socket
 import subprocess
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 
 import grpc
@@ -61,6 +63,8 @@ def test_answers_are_those_of_http_1(server: WebServer, client: Http2Client):
         data = head(path, *(f"{name}: {value}" for name, value in lines), f"content-length: {len(body)}", method=method)
         (first,) = answers_of(server.say(data + body), heads=method == "HEAD")
         found = {name: value for name, value in second.fields.items() if name != ":status"}
+        dates = [parsedate_to_datetime(found.pop("date")), parsedate_to_datetime(first.headers.pop("date"))]
+        assert abs(dates[0] - dates[1]) <= timedelta(seconds=2) >= abs(dates[0] - datetime.now(UTC))
         assert (str(first.status), first.headers) == (second.fields[":status"], found)
         if "verdict" not in str(first.body):
             assert first.body == second.body

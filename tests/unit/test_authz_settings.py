@@ -77,6 +77,11 @@ def test_the_compiled_form_takes_nothing_too_long(arguments: dict[str, Any]):
         Authz(**arguments)
 
 
+def test_no_part_of_a_record_is_told_twice():
+    with pytest.raises(ValueError, match="at most once"):
+        Authz(metadata=(("plan", "x-verifier-a"), ("plan", "x-verifier-b")))
+
+
 def test_the_longest_of_everything_fits():
     Authz((("scheme", "a" * 64, "bearer"), ("query", "b" * 64, "")), realm="r" * 128,
           metadata=tuple((f"{number:064}", f"x-verifier-{number:064}") for number in range(16)), forwarded_hops=8)

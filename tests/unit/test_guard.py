@@ -142,10 +142,17 @@ ROUTING = Routing(Access(
     ("GET", "//admin//a", ("admin",)), ("GET", "/./admin", ("admin",)), ("GET", "/administration", ("read",)),
     ("POST", "/orders", ("trade",)), ("POST", "/orders/", ("trade",)), ("GET", "/orders", ("read",)),
     ("POST", "/orders/1", ("read",)), ("DELETE", "/open", ()),
+    ("post", "/orders", ("trade",)), ("Get", "/items", ("list",)), ("head", "/items", ("list",)),
+    ("GET", "admin/a", ("admin",)), ("GET", "public/a", ("read",)), ("GET", "", ("read",)),
     ("GET", "/items", ("list",)), ("HEAD", "/items", ("list",)), ("POST", "/items", ("read",)),
 ])
 def test_scopes_of_a_path(method: str, path: str, scopes: tuple[str, ...] | None):
     assert scopes == ROUTING.scopes(path, method)
+
+
+def test_a_path_without_its_slash_is_one_with_it():
+    routing = Routing(Access(routes=[Route("/*", ["all"])]))
+    assert ("all",) == routing.scopes("", "GET") == routing.scopes("orders", "GET") == routing.scopes("*", "OPTIONS")
 
 
 @given(st.lists(st.sampled_from(["public", "admin", "healthz", "..", ".", "", "x"]), max_size=6))

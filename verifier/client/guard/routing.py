@@ -26,7 +26,7 @@ class Routing:
         """
         if not self._exempt and not self._routes:
             return self._default
-        plain = normal(path)
+        plain, method = normal(path), method.upper()  # as Django and Werkzeug read it
         if any(pattern.fits(plain) for pattern in self._exempt) and plain == (path.rstrip("/") or "/"):
             return None
         for pattern, methods, scopes in self._routes:
@@ -45,8 +45,8 @@ class _Pattern:
 
 
 def normal(path: str) -> str:
-    """Return a path without dot segments, doubled slashes, and a slash at its end."""
-    if "//" not in path and "/." not in path and not path.endswith("/"):
+    """Return a path with a slash at its beginning, without dot segments, doubled slashes, and a slash at its end."""
+    if path[:1] == "/" and "//" not in path and "/." not in path and not path.endswith("/"):
         return path
     return posixpath.normpath("/" + path.lstrip("/"))
 
