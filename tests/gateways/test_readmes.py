@@ -24,13 +24,21 @@ def test_the_readme_can_be_followed(gateway: Gateway, tmp_path):
     shell = Shell(folder, {**pages.reader_environment(commands), "PYTHONPATH": str(ROOT)})
     try:
         for command, promised in steps:
-            printed = shell.run(replaced(command.replace("/path/to/verifier", str(ROOT)), ports))
+            try:
+                printed = shell.run(replaced(command.replace("/path/to/verifier", str(ROOT)), ports))
+            except AssertionError as late:
+                raise AssertionError(f"{late}\n{_logs(folder)}") from None
             assert shows(promised, printed), f"{command}\n{printed}\n{_logs(folder)}"
             if command.startswith("cp "):  # the files name the ports, too
                 for file in filter(lambda file: file.is_file(), folder.rglob("*")):
-                    file.write_text(replaced(file.read_text(), ports))
+                    file.write_text(elsewhere(file.read_text(), ports[GATEWAY], ports))
     finally:
         shell.close()
+
+
+def elsewhere(text: str, mark: str, ports: dict[str, str]) -> str:
+    """Put other ports into a file, and another name for the one socket whose name holds for the whole machine."""
+    return replaced(text, ports).replace("abns@verifier", f"abns@verifier-{mark}")
 
 
 def _logs(folder) -> str:

@@ -1,8 +1,10 @@
 """What stands behind a gateway: an upstream that tells what it got, and a node on ports that it keeps."""
 
 import importlib.util
+import random
 import socket
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +18,12 @@ OPTIONS = ("--authz-keys", "authorization: Bearer", "--authz-keys", "x-api-key",
 
 
 def free_port() -> int:
-    """Return a port of 127.0.0.1 on which nobody listens now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Return a port of 127.0.0.1 that nobody uses now, and that no outgoing connection will be given meanwhile."""
+    while True:
+        port = random.randrange(12_000, 32_000)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def _echo() -> Any:
