@@ -18,6 +18,8 @@ BEARER = f"authorization: Bearer {GOOD}"
 GOOD_REQUEST = head("/v1/authz", BEARER)
 HOGS = 20
 JSON = "content-type: application/json"
+# A sanitizer keeps what is freed, and would be all that is measured.
+IS_SANITIZED = "libasan" in os.environ.get("LD_PRELOAD", "")
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +62,7 @@ def test_no_connection_holds_more_than_a_mebibyte(server: WebServer, hog: Callab
             hog(all_of_them.enter_context(server.connect()))
         time.sleep(0.2)
         assert HOGS == server.loop.connections
-        assert (resident_bytes() - before) / HOGS < 1 << 20
+        assert IS_SANITIZED or (resident_bytes() - before) / HOGS < 1 << 20
         start = time.monotonic()
         assert [200] * 50 == [answer.status for answer in answers_of(server.say(GOOD_REQUEST * 50))]
         assert time.monotonic() - start < 2
@@ -75,4 +77,4 @@ def test_large_heads_over_http_2_share_one_account(server: WebServer):
                                        extra=[("x", "y" * 4000), ("z", "y" * 4000)]))
         client.send(client.headers(401, "/v1/verify", method="POST", end=True))
         assert "503" == client.response(401).fields[":status"]
-        assert resident_bytes() - before < 2 << 20  # of which the client's own part is half
+        assert IS_SANITIZED or resident_bytes() - before < 2 << 20  # of which the client's own part is half
