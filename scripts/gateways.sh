@@ -89,7 +89,7 @@ version_of() {
         haproxy) "$ROOT/bin/haproxy" -v ;;
         caddy | traefik) "$ROOT/bin/$1" version ;;
         *) "$ROOT/bin/$1" --version ;;
-    esac | grep -m1 . | sed 's/^ *//'
+    esac | grep -m1 . | sed "s,^ *,,; s,^$ROOT/bin/,,"
 }
 
 case "${1:-}" in
