@@ -380,4 +380,5 @@ cdef void call_drop_request(service_t* service, call_t* call, size_t* held) noex
         held[0] -= call.capacity
         call.buffer = NULL
         call.capacity = 0
-    plain_drop(service, call, held)
+    if call.head != NULL:
+        plain_drop(service, call, held)
