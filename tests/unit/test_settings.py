@@ -89,6 +89,14 @@ def test_sizes(text: str, value: int):
     assert (value, value) == (size_bytes(text), size_bytes(size_text(value)))
 
 
+@pytest.mark.parametrize("name", ["message_bytes_max", "header_bytes_max", "held_bytes_max", "http_header_bytes_max"])
+def test_limits_that_no_node_could_start_or_work_with_are_refused(name: str):
+    for text in ("0", "1", "1023", "4GiB"):
+        with pytest.raises(InvalidInput, match=f"{name.replace('_', '-')}: '{text}' is not accepted"):
+            read_settings({name: text}, {})
+    assert 1024 == getattr(read_settings({name: "1KiB"}, {}).settings, name)
+
+
 def test_what_is_shown_can_be_read_again():
     shown = read_settings({"listen": ("unix:x",), "max_staleness": "90s", "store": "d"}, {}).shown()
     again = read_settings({name: value for name, value in shown.items() if value is not None}, {})

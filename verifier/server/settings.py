@@ -22,6 +22,7 @@ from verifier.server.values import (
     duration_ms,
     duration_text,
     header_name,
+    limit_bytes,
     node_name,
     number,
     one_of,
@@ -96,13 +97,13 @@ class Settings:
         "Open connections, over all threads; more are closed when they are accepted."))
     streams_max: int = field(default=LIMITS.streams_max, metadata=as_written(number(1, 100_000), "N",
         "Calls in flight on one connection."))
-    message_bytes_max: int = field(default=LIMITS.message_bytes_max, metadata=as_written(size_bytes, "SIZE",
+    message_bytes_max: int = field(default=LIMITS.message_bytes_max, metadata=as_written(limit_bytes, "SIZE",
         "Largest request message."))
-    header_bytes_max: int = field(default=LIMITS.header_bytes_max, metadata=as_written(size_bytes, "SIZE",
+    header_bytes_max: int = field(default=LIMITS.header_bytes_max, metadata=as_written(limit_bytes, "SIZE",
         "Largest block of request headers."))
     header_fields_max: int = field(default=LIMITS.header_fields_max, metadata=as_written(number(1, 10_000), "N",
         "Most fields in a block of request headers."))
-    held_bytes_max: int = field(default=LIMITS.held_bytes_max, metadata=as_written(size_bytes, "SIZE",
+    held_bytes_max: int = field(default=LIMITS.held_bytes_max, metadata=as_written(limit_bytes, "SIZE",
         "Most that one connection may make the node hold: unfinished requests, answers not taken."))
     preface_timeout: int = field(default=LIMITS.preface_ms, metadata=as_written(duration_ms, "TIME",
         "Time for a client to say what HTTP/2 begins with, and for each request in HTTP/1.1."))
@@ -145,7 +146,7 @@ class Settings:
         many=True))
     http_address_header: str | None = field(default=None, metadata=as_written(header_name, "HEADER",
         "Header in which gateways tell /v1/authz who connected to them, such as x-real-ip; none if not given."))
-    http_header_bytes_max: int = field(default=LIMITS.head_bytes_max, metadata=as_written(size_bytes, "SIZE",
+    http_header_bytes_max: int = field(default=LIMITS.head_bytes_max, metadata=as_written(limit_bytes, "SIZE",
         "Largest head of a plain HTTP request, which brings what its caller sent to the gateway."))
     http_header_fields_max: int = field(default=LIMITS.head_fields_max, metadata=as_written(number(1, 256), "N",
         "Most header fields of a plain HTTP request."))
@@ -190,7 +191,7 @@ def _shown(value: Any, setting: Setting) -> Any:
         return None
     if setting.parse in {duration_ms, report_interval_ms}:
         return duration_text(value)
-    if setting.parse is size_bytes:
+    if setting.parse in {size_bytes, limit_bytes}:
         return size_text(value)
     if isinstance(value, int):
         return value

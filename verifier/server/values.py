@@ -92,6 +92,14 @@ def size_bytes(text: str) -> int:
     return int(match[1]) * _UNITS_BYTES[match[2]]
 
 
+def limit_bytes(text: str) -> int:
+    """Read a size that a connection or request may have; smaller, and nothing would be understood."""
+    value = size_bytes(text)
+    if not 1 << 10 <= value <= 1 << 30:
+        raise ValueError("write a size from 1KiB to 1GiB")
+    return value
+
+
 def size_text(value: int) -> str:
     """Write bytes so that :func:`size_bytes` reads them."""
     for unit, name in ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")):
