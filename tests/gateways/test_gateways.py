@@ -147,6 +147,7 @@ def test_keys_that_may_not_do_it_are_refused(running: Running, good: Issued):
     assert 403 == (body := json.loads(answer.body))["status"]
     if running.gateway.hands_on:
         assert "insufficient_scope" == body["code"]
+    assert ("no-store", 'ApiKey realm="api"') == (answer.headers["cache-control"], answer.headers["www-authenticate"])
     told = call(running.port, "/trade/1", by_key(trader.token)).identity
     assert {"read", "trade"} == set(told["x-verifier-scopes"].split())
 
