@@ -95,7 +95,7 @@ def test_many_tokens_give_a_line_each(check):
 
 def test_min_revision_is_waited_for_then_a_fault(check):
     assert 0 == check(GOOD, "--min-revision", "12").returncode
-    done = check(GOOD, "--min-revision", "13", "--timeout", "0.3", "--json")
+    done = check(GOOD, "--min-revision", "13", "--timeout", "1", "--json")
     assert 3 == done.returncode
     assert "REVISION_NOT_SERVED" == json.loads(done.stdout)["error"]["code"]
 

@@ -256,6 +256,16 @@ def test_min_revision_is_waited_for(make_client):
         assert caught.value.to_json()["error"]["code"] == "REVISION_NOT_SERVED"
 
 
+def test_that_a_revision_is_not_served_yet_says_more_than_that_time_ran_out(make_client):
+    methods = Scripted(0.0, 3.0)
+    with serving(methods) as server, make_client(server.target, timeout_s=PATIENT_S) as client:
+        client.health(timeout_s=PATIENT_S)
+        with pytest.raises(RevisionNotServed) as caught:
+            client.verify(TOKEN, min_revision=99, timeout_s=1.0)
+        assert 7 == caught.value.revision
+        assert 2 == len(methods.messages)
+
+
 def test_health(make_client, free_port):
     with serving(Scripted()) as server, make_client(server.target, timeout_s=PATIENT_S) as client:
         assert client.health()

@@ -45,21 +45,28 @@ class Attempts:
         self._retries = settings.retries
         self._deadline = time.monotonic() + timeout_s
         self._failures = 0
+        self._behind: RevisionNotServed | None = None  # says more than that the time was over meanwhile
 
     def remaining_s(self) -> float:
         """Return the time left for the next try, in seconds.
 
         Raises:
             DeadlineExceeded: there is none.
+            RevisionNotServed: there is none, and a node was asked that does not serve the revision yet.
         """
         remaining_s = self._deadline - time.monotonic()
         if remaining_s <= 0:
-            raise DeadlineExceeded("no time left for the call")
+            raise self._behind or DeadlineExceeded("no time left for the call")
         return remaining_s
 
     def wait_s(self, fault: Fault) -> float:
         """Return how long to wait before the next try, in seconds, or raise the fault when there is to be none."""
-        self._failures += not isinstance(fault, RevisionNotServed)
+        if isinstance(fault, RevisionNotServed):
+            self._behind = fault
+        else:
+            self._failures += 1
+        if isinstance(fault, DeadlineExceeded) and self._behind is not None:
+            raise self._behind from fault
         wait_s = self._retries.wait_s(fault, self._failures, self._deadline - time.monotonic())
         if wait_s is None:
             raise fault
