@@ -34,6 +34,7 @@ ctypedef struct decided_t:
     int verdict                # 0: none, the gateway's own refusal
     int phase
     text_t code                # public code; empty when allowed
+    text_t told_code           # what the caller learns of it
     text_t body                # application/problem+json; empty when allowed
     facts_t facts              # all zero without a record
     # For the upstream (and for logs): always the whole set, in this order, with empty values where there is nothing to

@@ -363,6 +363,7 @@ cdef void say(const authz_t* authz, decided_t* decided, public_t* public) noexce
     decided.http_status = public.http_status
     decided.rpc_code = public.rpc_code
     decided.code = text_of(public.code)
+    decided.told_code = text_of(told.code)
     if told == &KEY_EXPIRED and decided.facts.end_s:
         at = put_timestamp(put_literal(at, b',"expires_at":"'), decided.facts.end_s)
         at = put_literal(at, b'"')
@@ -380,7 +381,7 @@ cdef void begin_decided(decided_t* decided) noexcept nogil:
     decided.rpc_code = 0
     decided.verdict = 0
     decided.phase = PHASE_NONE
-    decided.code = decided.body = EMPTY
+    decided.code = decided.told_code = decided.body = EMPTY
     decided.identity_count = decided.caller_count = 0
     decided.room_used = 0
 

@@ -187,10 +187,23 @@ cdef bint read_peer(asked_t* asked, cursor_t cursor) noexcept nogil:
     return sound
 
 
+cdef bint speaks_of(cursor_t name, const char* word, size_t length) noexcept nogil:
+    """Tell whether a word of small letters stands in a name, in any case."""
+    cdef size_t i
+    while <size_t>(name.end - name.at) >= length:
+        i = 0
+        while i < length and name.at[i] | 0x20 == <uint8_t>word[i]:
+            i += 1
+        if i == length:
+            return True
+        name.at += 1
+    return False
+
+
 cdef bint read_extension(asked_t* asked, cursor_t entry) noexcept nogil:
     """An entry of `context_extensions`, which operators set for each route: the scopes required there.
 
-    Anything else that is required (or misspelt) must not be passed over, since that would allow more than was meant.
+    What else speaks of scopes or is required (or misspelt) must not be passed over: that would allow more than was meant.
     """
     cdef cursor_t content, name, value
     cdef uint32_t number, wire_type
@@ -201,12 +214,13 @@ cdef bint read_extension(asked_t* asked, cursor_t entry) noexcept nogil:
             name = content
         elif number == 2 and wire_type == BYTES:
             value = content
-    if sound and name.end - name.at >= 8 and memcmp(name.at, b"required", 8) == 0:
-        if name.end - name.at == 15 and memcmp(name.at, b"required_scopes", 15) == 0:
-            authz_ask_scopes(asked, value.at, value.end - value.at)
-        else:
-            asked.bad_scopes = True
-    return sound
+    if not sound:
+        return False
+    if name.end - name.at == 15 and memcmp(name.at, b"required_scopes", 15) == 0:
+        authz_ask_scopes(asked, value.at, value.end - value.at)
+    elif speaks_of(name, b"scope", 5) or speaks_of(name, b"required", 8):
+        asked.bad_scopes = True
+    return True
 
 
 cdef bint read_attributes(asked_t* asked, cursor_t cursor, cursor_t* path) noexcept nogil:

@@ -28,7 +28,7 @@ cdef enum:
 ctypedef struct told_t:
     text_t target              # that the caller asked for; empty when nobody says so
     bint fails                 # told twice and differently, or not understood
-    bint folds                 # 429 is told as 403
+    bint folds                 # for NGINX: 429 is told as 403, and the code in a header, as no body is handed on
 
 
 cdef inline bint named(const field_t* field, const char* name, size_t length) noexcept nogil:
@@ -179,6 +179,8 @@ cdef void write_page(page_t* page, service_t* service, const told_t* told, const
             put_header(page, &decided.caller[i])
     if folded:
         page_number(page, b"x-verifier-status", decided.http_status)
+    if told.folds and decided.http_status != HTTP_OK:
+        page_field(page, <const uint8_t*>b"x-verifier-code", 15, decided.told_code.at, decided.told_code.length)
     if decided.body.length:
         page_text(page, b"content-type", b"application/problem+json")
     page_body(page, decided.body.at, decided.body.length)

@@ -55,7 +55,8 @@ noise = st.sampled_from([b"accept", b"x-verifier-client", b"x_verifier_clien", b
                          b"x-forwarded-for", b":path", b"authorizatiom", b"x" * 64, b"y" * 200])  # fmt: skip
 presented = st.tuples(st.just(b"x-api-key"), tokens) | st.tuples(
     st.just(b"authorization"), st.builds(bytes.__add__, st.sampled_from([b"Bearer ", b"bearer\t "]), tokens))
-extensions = st.sampled_from([b"required_scopes", b"required_scopes", b"required_scopes", b"tenant", b"", b"required"])
+extensions = st.sampled_from([b"required_scopes", b"required_scopes", b"required_scopes", b"tenant", b"", b"required", b"scopes",
+                               b"Required-Scope", b"scop"])
 scopes = st.lists(st.sampled_from([b"read", b"write", b"admin:all", b"a" * 128, b"a" * 129, b"", b'"', b"\xff"]),
                   max_size=3).map(b", ".join) | st.just(b"read " * 65) | st.just(b"read\twrite")
 
@@ -95,7 +96,8 @@ def read(message: Any) -> Request:
     headers = [(entry.key, entry.value) for entry in http.headers]
     headers += [(entry.key, entry.raw_value or entry.value) for entry in http.header_map.headers]
     required = [entry.value if entry.key == b"required_scopes" else b"\xff"
-                for entry in message.attributes.context_extensions if entry.key.startswith(b"required")]
+                for entry in message.attributes.context_extensions
+                if any(word in entry.key.lower() for word in (b"required", b"scope"))]
     return Request(headers, http.path, required, message.attributes.source.address.socket_address.address)
 
 

@@ -208,7 +208,8 @@ def test_required_scopes(gateway: Gateway, scopes: str | None, status: int):
 
 @pytest.mark.parametrize(("name", "status"), [
     ("required_scopes", 403), ("required_scope", 400), ("required-scopes", 400), ("required", 400),
-    ("required_scopes_", 400), ("scopes", 200), ("tenant", 200),
+    ("required_scopes_", 400), ("scopes", 400), ("scope", 400), ("RequiredScopes", 400), ("x-scopes", 400),
+    ("tenant", 200), ("scop", 200), ("", 200),
 ])
 def test_what_a_route_requires_is_never_passed_over(gateway: Gateway, name: str, status: int):
     made = request({"x-api-key": GOOD})

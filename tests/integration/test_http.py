@@ -15,6 +15,7 @@ from tests.support.web import (
     GOOD,
     LATE,
     OFF,
+    PLACES,
     RETIRING,
     REVOKED_KEY,
     RULED,
@@ -27,6 +28,7 @@ from tests.support.web import (
     web_server,
     world,
 )
+from verifier._authz import Authz
 from verifier.server.loops import LoopGroup
 
 BEARER = f"authorization: Bearer {GOOD}"
@@ -106,6 +108,17 @@ def test_scopes_are_required_by_the_query(server: WebServer, query: str, status:
     if status == 403:
         assert "insufficient_scope" == answer.json()["code"]
         assert 'error="insufficient_scope"' in answer.headers["www-authenticate"]
+
+
+@pytest.mark.parametrize("minimal", [False, True])
+def test_the_profile_of_nginx_tells_the_code_in_a_header(minimal: bool):
+    """And no more than the body does."""
+    with web_server(world(), authz=Authz(PLACES, minimal=minimal)) as server:
+        for lines, query in (((), ""), ((f"x-api-key: {REVOKED_KEY}",), ""), ((BEARER,), "&scopes=admin")):
+            answer = one(server, head(f"/v1/authz?profile=nginx{query}", *lines))
+            assert answer.json()["code"] == answer.headers["x-verifier-code"]
+            assert "x-verifier-code" not in one(server, head(f"/v1/authz?{query[1:]}", *lines)).headers
+        assert "x-verifier-code" not in one(server, head("/v1/authz?profile=nginx", BEARER)).headers
 
 
 @pytest.mark.parametrize("name", ["X-Forwarded-Uri", "X-Original-URI", "X-Original-URL"])

@@ -27,14 +27,12 @@ class Gateway:
         files: that it reads, the first of them named to it.
         command: its arguments, from the path of that file.
         open: what an operator changes to let callers in when no node answers; None if it cannot do so.
-        hands_on: whether the caller gets the verifier's problem body.
     """
 
     name: str
     files: tuple[str, ...]
     command: Callable[[str], list[str]]
     open: Change | None
-    hands_on: bool = True
 
     @property
     def program(self) -> Path | None:
@@ -72,7 +70,7 @@ NGINX = Gateway(
     "nginx", ("nginx.conf",),
     # Run by root, its workers would be nobody, who cannot keep large bodies in a folder of the tests.
     lambda file: ["-p", ".", "-e", "stderr", "-c", file, *(() if os.geteuid() else ("-g", "user root;"))],
-    open=("error_page 500 =503 @unavailable;", "error_page 500 = @open;"), hands_on=False,
+    open=("error_page 500 =503 @unavailable;", "error_page 500 = @open;"),
 )  # fmt: skip
 HAPROXY = Gateway(
     "haproxy", ("haproxy.cfg", "verifier.lua"), lambda file: ["-f", file, "-db"],
