@@ -158,7 +158,9 @@ def test_ctrl_c_leaves_neither_files_nor_keys(home: Home, tmp_path: Path):
     output = tmp_path / "tokens"
     command = [sys.executable, "-m", "verifier", "--store", str(home.folder), "key", "create", "--client", "acme",
                "--count", "5000000", "--output", str(output)]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    # In a shell's background it would be ignored, by those who are started from here, too.
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True,
+                               preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))  # noqa: PLW1509
     deadline = time.monotonic() + 30
     # In the middle of the work: both files are there, and tokens were written.
     while not any(path.stat().st_size for path in tmp_path.glob(".tokens.*.partial")) and time.monotonic() < deadline:

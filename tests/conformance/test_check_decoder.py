@@ -56,8 +56,8 @@ noise = st.sampled_from([b"accept", b"x-verifier-client", b"x_verifier_clien", b
 presented = st.tuples(st.just(b"x-api-key"), tokens) | st.tuples(
     st.just(b"authorization"), st.builds(bytes.__add__, st.sampled_from([b"Bearer ", b"bearer\t "]), tokens))
 extensions = st.sampled_from([
-    b"required_scopes", b"required_scopes", b"required_scopes", b"tenant", b"", b"required", b"scopes", b"Required-Scope",
-    b"scop",
+    b"required_scopes", b"required_scopes", b"required_scopes", b"tenant", b"", b"required", b"scopes",
+    b"Required-Scope", b"scop",
 ])
 scopes = st.lists(st.sampled_from([b"read", b"write", b"admin:all", b"a" * 128, b"a" * 129, b"", b'"', b"\xff"]),
                   max_size=3).map(b", ".join) | st.just(b"read " * 65) | st.just(b"read\twrite")
