@@ -14,6 +14,7 @@ import pytest
 from tests.support.acts import act
 from tests.support.databases import back_up
 from tests.support.homes import add_keys, make_home
+from verifier.admin import publisher
 from verifier.cli._app import main
 from verifier.control import clients, issuing, keys, revoking
 from verifier.control.keys import KeyUpdate
@@ -445,7 +446,7 @@ class TestCommands:
         self.run(capsys, home, "publish", "--drop-limit", "50")
         assert 2 == Store(home.store).current()
 
-    def test_errors_have_codes(self, home, capsys):
+    def test_errors_have_codes(self, home, capsys, monkeypatch):
         self.run(capsys, home, "publish")
         error = json.loads(self.run(capsys, home, "publications", "show", "9", "--json", code=4))
         assert "NOT_FOUND" == error["error"]["code"]
@@ -454,6 +455,7 @@ class TestCommands:
         assert "BAD_SIGNATURE" == shown["error"]["code"]
         row = json.loads(self.run(capsys, home, "publications", "list", "--json"))
         assert row["problem"].startswith("BAD_SIGNATURE")
+        monkeypatch.setattr(publisher, "BUSY_S", 0.5)
         with Publisher(Store(home.store)):
             busy = json.loads(self.run(capsys, home, "publish", "--json", code=4))
         assert "PUBLISHER_BUSY" == busy["error"]["code"]
