@@ -59,8 +59,14 @@ class Reel:
 
 
 @contextmanager
-def reel(store: BenchStore, count: int) -> Iterator[Reel]:
-    """Make so many publications after the current one, for as long as the context lasts."""
+def reel(store: BenchStore, count: int, *, bases: bool) -> Iterator[Reel]:
+    """Make so many publications after the current one, for as long as the context lasts.
+
+    Args:
+        store: what to go on from.
+        count: how many.
+        bases: each a keyring with all keys; False: each a delta.
+    """
     source = store.copy_home("reel-source")
     home = store.folder / "reel-node"
     try:
@@ -71,7 +77,7 @@ def reel(store: BenchStore, count: int) -> Iterator[Reel]:
         for step in range(count):
             for key_id in ids:
                 run_cli(source, "key", "disable" if step % 2 == 0 else "enable", key_id)
-            run_cli(source, "publish", "--json")
+            run_cli(source, "publish", "--json", *(["--rebase"] if bases else []))
         requests, canary_requests = _requests(store)
         yield Reel(home, source, first, _current(source), requests, canary_requests)
     finally:

@@ -1,4 +1,4 @@
-"""Swapping keyrings under load: what a publication costs the callers, and whether any answer is wrong."""
+"""Swapping whole keyrings under load: what a publication costs the callers, and whether any answer is wrong."""
 
 import time
 from typing import Any
@@ -22,7 +22,7 @@ def measure(plan: Plan) -> list[Row]:
     swaps = 3 if plan.quick else 6
     gap_s = max(1.0, store.keyring_bytes() / PUBLICATION_BYTES_PER_S)
     duration_s = max((swaps + 1) * gap_s, plan.seconds)
-    with reel(store, rounds * swaps) as film, node(store, home=film.home, requests=film.requests) as server:
+    with reel(store, rounds * swaps, bases=True) as film, node(store, home=film.home, requests=film.requests) as server:
         full = drive(server, connections=10, streams=10, duration_s=plan.seconds, extra=_canaries(film))["rate"]
         load = {**SHAPE, "rate_per_s": full / 2, "duration_s": duration_s, "extra": _canaries(film, "--spin")}
         quiet, swapped, revision = [], [], film.first
